@@ -1,0 +1,25 @@
+//! The shared memory between the preload library (many producers) and the collector (one consumer).
+//!
+//! ```text
+//! | Control | ProcessSlot x P | ThreadSlot x T | Chunk 0 | Chunk 1 | ...
+//! ```
+//! Every word is an atomic, so that both sides only ever hold shared references. The producer side takes no lock and makes no
+//! system call; what must wait (a full pool) is left to the caller.
+//!
+//! The protocol between a thread and the collector stands in [`ring`], the words of a record in [`entry`].
+#![no_std]
+#[cfg(test)]
+extern crate std;
+
+pub mod control;
+pub mod entry;
+pub mod ring;
+pub mod segment;
+pub mod slot;
+
+pub use control::{Control, Options, State};
+pub use segment::{Geometry, Segment};
+pub use slot::{ProcessSlot, ThreadSlot};
+
+/// No chunk, slot or process.
+pub const NONE: u32 = u32::MAX;

@@ -1,0 +1,283 @@
+//! The way of an entry from a thread to the collector: a list of chunks per thread slot, one producer and one consumer.
+//!
+//! Producer, at every event: `inflight = BUSY`; find room ([`Producer::reserve`]); take the stamp; store the words; [`Producer::publish`];
+//! `inflight = IDLE`. When its chunk is full it links a fresh one behind it; the consumer gives the old one back to the pool when it has read it.
+//!
+//! So that ten thousand idle threads do not hold ten thousand chunks, the consumer can take a half-full chunk away from a thread that is
+//! not using it: it exchanges `slot.chunk` for [`NONE`], makes every processor see that (a system-wide memory barrier), and if the thread is `IDLE`
+//! after the barrier, the thread can only come back by way of the missing chunk ([`Consumer::detach`], [`Consumer::detached`]).
+//!
+//! The consumer trusts nothing that it reads here: a target that writes over this memory costs its own recording, never the collector.
+
+use crate::segment::Segment;
+use crate::slot::{ThreadSlot, IDLE};
+use crate::NONE;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// No chunk is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// The producing end of one thread slot; plain memory of that thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Producer {
+    chunk: u32,
+    /// Words of `chunk` in use.
+    at: u32,
+}
+
+impl Default for Producer {
+    fn default() -> Self {
+        Producer::new()
+    }
+}
+
+impl Producer {
+    /// A producer without a chunk.
+    pub const fn new() -> Producer {
+        Producer { chunk: NONE, at: 0 }
+    }
+
+    /// Finds room for an entry of `words` words, which must not exceed [`Segment::chunk_words`]. The caller has set `slot.inflight`.
+    ///
+    /// # Errors
+    /// [`Full`] when a new chunk is needed and none is free; nothing has changed then.
+    #[inline]
+    pub fn reserve(
+        &mut self,
+        segment: &Segment,
+        slot: &ThreadSlot,
+        index: u32,
+        words: usize,
+    ) -> Result<&'static [AtomicU64], Full> {
+        let chunk = slot.chunk.load(Ordering::Relaxed);
+        if chunk != self.chunk || chunk == NONE || self.at as usize + words > segment.chunk_words() {
+            self.go_on(segment, slot, index)?;
+        }
+        let at = self.at as usize;
+        segment.words(self.chunk).get(at..at + words).ok_or(Full)
+    }
+
+    #[cold]
+    fn go_on(&mut self, segment: &Segment, slot: &ThreadSlot, index: u32) -> Result<(), Full> {
+        let fresh = segment.control().take_chunk(index).ok_or(Full)?;
+        let header = segment.chunk(fresh).ok_or(Full)?;
+        header.next.store(NONE, Ordering::Relaxed);
+        header.committed.store(0, Ordering::Relaxed);
+        header.owner.store(index, Ordering::Relaxed);
+        let old = slot.chunk.load(Ordering::Relaxed);
+        // The chunk may have been taken away since (`old` is NONE) or be taken away right now. In the first case the consumer has nothing of ours
+        // left but what it already follows, so a new run starts at `head`. In the second it finds the link, and goes on along it.
+        match segment.chunk(old) {
+            Some(old_header) if old == self.chunk => {
+                old_header.next.store(fresh, Ordering::Release);
+                slot.chunk.store(fresh, Ordering::Release);
+            }
+            _ => {
+                slot.chunk.store(fresh, Ordering::Release);
+                slot.head.store(fresh, Ordering::Release);
+            }
+        }
+        self.chunk = fresh;
+        self.at = 0;
+        Ok(())
+    }
+
+    /// Lets the consumer see the `words` words stored since [`Producer::reserve`].
+    #[inline]
+    pub fn publish(&mut self, segment: &Segment, words: usize) {
+        self.at += words as u32;
+        if let Some(header) = segment.chunk(self.chunk) {
+            header.committed.store(self.at, Ordering::Release);
+        }
+    }
+}
+
+/// The consuming end of one thread slot.
+#[derive(Clone, Copy, Debug)]
+pub struct Consumer {
+    chunk: u32,
+    read: u32,
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Consumer::new()
+    }
+}
+
+impl Consumer {
+    /// A consumer at the start of a freshly claimed slot.
+    pub const fn new() -> Consumer {
+        Consumer { chunk: NONE, read: 0 }
+    }
+
+    /// The published words not yet read in the chunk at hand, after giving back chunks that are done. Empty when there is nothing new.
+    pub fn available(&mut self, segment: &Segment, slot: &ThreadSlot) -> &'static [AtomicU64] {
+        // Bounded, so that a ring of links made by a stray write cannot hold us.
+        for _ in 0..=segment.geometry().chunks {
+            if self.chunk == NONE {
+                self.chunk = slot.head.swap(NONE, Ordering::AcqRel);
+                self.read = 0;
+            }
+            let Some(header) = segment.chunk(self.chunk) else {
+                self.chunk = NONE;
+                return &[];
+            };
+            let next = header.next.load(Ordering::Acquire);
+            let committed = header.committed.load(Ordering::Acquire);
+            let words = segment.words(self.chunk);
+            if let Some(fresh) = words.get(self.read as usize..committed as usize) {
+                if !fresh.is_empty() {
+                    return fresh;
+                }
+            }
+            if next == NONE {
+                return &[];
+            }
+            segment.control().give_chunk(self.chunk);
+            self.chunk = if next < segment.geometry().chunks { next } else { NONE };
+            self.read = 0;
+        }
+        &[]
+    }
+
+    /// Marks `words` words of what [`Consumer::available`] gave as read.
+    #[inline]
+    pub fn advance(&mut self, words: usize) {
+        self.read += words as u32;
+    }
+
+    /// First half of taking the chunk away from an idle thread. `true`: call [`Consumer::detached`] after a barrier on all processors.
+    pub fn detach(&mut self, slot: &ThreadSlot) -> bool {
+        self.chunk != NONE
+            && slot.chunk.compare_exchange(self.chunk, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Second half: gives the chunk back if the thread is idle and everything has been read. `false`: read what is there and ask again.
+    pub fn detached(&mut self, segment: &Segment, slot: &ThreadSlot) -> bool {
+        if slot.inflight.load(Ordering::Acquire) != IDLE {
+            return false;
+        }
+        if !self.available(segment, slot).is_empty() {
+            return false;
+        }
+        // The thread may have linked a new chunk before it saw ours gone: `available` has followed it there, and the slot names it again.
+        // Or it saw ours gone, and has begun a new run at `head`: ours is done with, as it is when the slot names none.
+        if self.chunk != NONE && slot.chunk.load(Ordering::Acquire) != self.chunk {
+            segment.control().give_chunk(self.chunk);
+            self.chunk = NONE;
+        }
+        true
+    }
+
+    /// Gives the chunk at hand back whatever is in it: the slot's process is dead and all that was published has been read.
+    pub fn release(&mut self, segment: &Segment) {
+        if self.chunk != NONE {
+            segment.control().give_chunk(self.chunk);
+            self.chunk = NONE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(unsafe_code)]
+    use super::*;
+    use crate::segment::Geometry;
+    use crate::slot::BUSY;
+    use std::alloc::{alloc_zeroed, Layout};
+    use std::vec::Vec;
+
+    fn segment() -> Segment {
+        let geometry = Geometry { processes: 2, threads: 4, chunks: 8, chunk_bytes: 1024 };
+        let layout = Layout::from_size_align(geometry.length(), 4096).unwrap();
+        // SAFETY: fresh zeroed memory of the right length and alignment, leaked on purpose.
+        unsafe { Segment::create(alloc_zeroed(layout), geometry) }
+    }
+
+    fn write(producer: &mut Producer, segment: &Segment, slot: &ThreadSlot, value: u64, words: usize) -> Result<(), Full> {
+        slot.inflight.store(BUSY, Ordering::SeqCst);
+        let result = producer.reserve(segment, slot, 0, words).map(|room| {
+            for word in room {
+                word.store(value, Ordering::Relaxed);
+            }
+            producer.publish(segment, words);
+        });
+        slot.inflight.store(IDLE, Ordering::Release);
+        result
+    }
+
+    #[test]
+    fn words_arrive_in_order_over_many_chunks() {
+        let segment = segment();
+        let slot = &segment.threads()[0];
+        assert!(slot.claim(0, 1, 0));
+        let total = 20_000u64;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut producer = Producer::new();
+                for value in 0..total {
+                    while write(&mut producer, &segment, slot, value, 1 + value as usize % 7) == Err(Full) {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut consumer = Consumer::new();
+            let mut expected = 0u64;
+            while expected < total {
+                let words = consumer.available(&segment, slot);
+                let mut read = 0;
+                while read < words.len() {
+                    let value = words[read].load(Ordering::Relaxed);
+                    assert_eq!(value, expected);
+                    read += 1 + expected as usize % 7;
+                    expected += 1;
+                }
+                consumer.advance(read);
+            }
+            consumer.release(&segment);
+        });
+        assert_eq!(segment.control().free_chunks(), 8);
+    }
+
+    #[test]
+    fn a_chunk_taken_from_an_idle_thread_loses_nothing() {
+        let segment = segment();
+        let slot = &segment.threads()[0];
+        assert!(slot.claim(0, 1, 0));
+        let mut producer = Producer::new();
+        let mut consumer = Consumer::new();
+        let mut seen = Vec::new();
+        for value in 0..100 {
+            write(&mut producer, &segment, slot, value, 1).unwrap();
+            let words = consumer.available(&segment, slot);
+            seen.extend(words.iter().map(|word| word.load(Ordering::Relaxed)));
+            consumer.advance(words.len());
+            if value % 3 == 0 {
+                assert!(consumer.detach(slot));
+                assert!(consumer.detached(&segment, slot));
+                assert_eq!(segment.control().free_chunks(), 8);
+            }
+        }
+        assert_eq!(seen, (0..100).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn a_full_pool_says_so_and_recovers() {
+        let segment = segment();
+        let slot = &segment.threads()[0];
+        assert!(slot.claim(0, 1, 0));
+        let mut producer = Producer::new();
+        let room = segment.chunk_words();
+        for _ in 0..8 {
+            write(&mut producer, &segment, slot, 7, room).unwrap();
+        }
+        assert_eq!(write(&mut producer, &segment, slot, 7, 1), Err(Full));
+        let mut consumer = Consumer::new();
+        let words = consumer.available(&segment, slot).len();
+        consumer.advance(words);
+        assert_eq!(consumer.available(&segment, slot).len(), room);
+        write(&mut producer, &segment, slot, 7, 1).unwrap();
+    }
+}
