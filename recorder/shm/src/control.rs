@@ -168,12 +168,17 @@ impl Control {
 
     /// Number of free chunks now.
     pub fn free_chunks(&self) -> u32 {
-        self.free.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+        self.free
+            .iter()
+            .map(|word| word.load(Ordering::Relaxed).count_ones())
+            .sum()
     }
 
     /// Takes a free chunk; `hint` spreads the search.
     pub fn take_chunk(&self, hint: u32) -> Option<u32> {
-        let words = (self.chunks.load(Ordering::Relaxed) as usize).div_ceil(64).clamp(1, FREE_WORDS);
+        let words = (self.chunks.load(Ordering::Relaxed) as usize)
+            .div_ceil(64)
+            .clamp(1, FREE_WORDS);
         for step in 0..words {
             let index = (hint as usize + step) % words;
             let word = &self.free[index];

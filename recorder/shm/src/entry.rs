@@ -112,7 +112,13 @@ mod tests {
 
     #[test]
     fn head_round_trips() {
-        let head = Head { kind: kind::REALLOC, api: 200, push: 65535, pop: 1, flags: flag::TRUNCATED };
+        let head = Head {
+            kind: kind::REALLOC,
+            api: 200,
+            push: 65535,
+            pop: 1,
+            flags: flag::TRUNCATED,
+        };
         assert_eq!(Head::unpack(head.pack()), head);
     }
 }

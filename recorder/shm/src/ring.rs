@@ -151,7 +151,10 @@ impl Consumer {
     /// First half of taking the chunk away from an idle thread. `true`: call [`Consumer::detached`] after a barrier on all processors.
     pub fn detach(&mut self, slot: &ThreadSlot) -> bool {
         self.chunk != NONE
-            && slot.chunk.compare_exchange(self.chunk, NONE, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            && slot
+                .chunk
+                .compare_exchange(self.chunk, NONE, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// Second half: gives the chunk back if the thread is idle and everything has been read. `false`: read what is there and ask again.
@@ -190,13 +193,24 @@ mod tests {
     use std::vec::Vec;
 
     fn segment() -> Segment {
-        let geometry = Geometry { processes: 2, threads: 4, chunks: 8, chunk_bytes: 1024 };
+        let geometry = Geometry {
+            processes: 2,
+            threads: 4,
+            chunks: 8,
+            chunk_bytes: 1024,
+        };
         let layout = Layout::from_size_align(geometry.length(), 4096).unwrap();
         // SAFETY: fresh zeroed memory of the right length and alignment, leaked on purpose.
         unsafe { Segment::create(alloc_zeroed(layout), geometry) }
     }
 
-    fn write(producer: &mut Producer, segment: &Segment, slot: &ThreadSlot, value: u64, words: usize) -> Result<(), Full> {
+    fn write(
+        producer: &mut Producer,
+        segment: &Segment,
+        slot: &ThreadSlot,
+        value: u64,
+        words: usize,
+    ) -> Result<(), Full> {
         slot.inflight.store(BUSY, Ordering::SeqCst);
         let result = producer.reserve(segment, slot, 0, words).map(|room| {
             for word in room {

@@ -24,7 +24,12 @@ impl Geometry {
     pub fn for_pool(pool_bytes: u64) -> Geometry {
         let pool = pool_bytes.clamp(64 << 10, 64 << 20);
         let chunk_bytes: u64 = if pool >= 4 << 20 { 16 << 10 } else { 4 << 10 };
-        Geometry { processes: 4096, threads: 16384, chunks: (pool / chunk_bytes) as u32, chunk_bytes: chunk_bytes as u32 }
+        Geometry {
+            processes: 4096,
+            threads: 16384,
+            chunks: (pool / chunk_bytes) as u32,
+            chunk_bytes: chunk_bytes as u32,
+        }
     }
 
     const fn processes_at(&self) -> usize {
@@ -179,9 +184,8 @@ impl Segment {
         if index >= self.geometry.chunks {
             return &[];
         }
-        let at = self.geometry.chunks_at()
-            + index as usize * self.geometry.chunk_bytes as usize
-            + size_of::<ChunkHeader>();
+        let at =
+            self.geometry.chunks_at() + index as usize * self.geometry.chunk_bytes as usize + size_of::<ChunkHeader>();
         // SAFETY: within the segment's length, 8-byte aligned, all atomics.
         unsafe { core::slice::from_raw_parts(self.base.add(at) as *const AtomicU64, self.chunk_words()) }
     }

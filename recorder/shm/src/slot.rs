@@ -73,7 +73,11 @@ pub struct ThreadSlot {
 impl ThreadSlot {
     /// Takes this slot if it is free, and fills it in.
     pub fn claim(&self, process: u32, tid: u32, level: u32) -> bool {
-        if self.life.compare_exchange(life::FREE, life::CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if self
+            .life
+            .compare_exchange(life::FREE, life::CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
             return false;
         }
         self.process.store(process, Ordering::Relaxed);
@@ -93,7 +97,11 @@ impl ThreadSlot {
 impl ProcessSlot {
     /// Takes this slot if it is free, and fills it in.
     pub fn claim(&self, pid: u32, parent_pid: u32, forked_from: u32, stamp: u64) -> bool {
-        if self.life.compare_exchange(life::FREE, life::CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if self
+            .life
+            .compare_exchange(life::FREE, life::CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
             return false;
         }
         self.pid.store(pid, Ordering::Relaxed);
