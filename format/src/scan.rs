@@ -589,9 +589,6 @@ impl Scan {
         if header.first_time > header.last_time || (kind == BlockKind::Events && header.first_time < state.last_time) {
             return wrong("its time goes backwards");
         }
-        if state.gap == Gap::None && header.generation > state.generation.saturating_add(1) {
-            return wrong("its generation of stacks is not the next one");
-        }
         if header.generation < state.generation
             || (header.generation == state.generation && (header.frames < state.frames || header.stacks < state.stacks))
         {
