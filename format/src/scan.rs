@@ -20,8 +20,10 @@ use std::fmt;
 pub const MAX_DAMAGE: usize = 10_000;
 /// How far into a file that does not begin like a tape its first block is looked for.
 pub const MAX_LEAD: u64 = 64 << 20;
-/// Bytes read at once while searching.
+/// Most bytes read at once while searching.
 const WINDOW: usize = 64 << 10;
+/// Bytes read first while searching: often the next block is near.
+const FIRST_WINDOW: usize = 1 << 10;
 
 /// One block of a tape. Its header is checked, its payload is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -371,10 +373,10 @@ fn search<S: Source + ?Sized>(
     until: u64,
     wanted: impl Fn(&RawHeader) -> bool,
 ) -> Option<(u64, RawHeader)> {
-    let mut window = vec![0; WINDOW];
+    let mut window = vec![0; FIRST_WINDOW];
     let mut start = from;
     while until.saturating_sub(start) >= HEADER_LENGTH as u64 {
-        let there = usize::try_from(until - start).map_or(WINDOW, |left| left.min(WINDOW));
+        let there = usize::try_from(until - start).map_or(window.len(), |left| left.min(window.len()));
         let bytes = window.get_mut(..there)?;
         if source.read_at(start, bytes).is_ok() {
             for (place, candidate) in bytes.windows(HEADER_LENGTH).enumerate() {
@@ -391,6 +393,7 @@ fn search<S: Source + ?Sized>(
         }
         // The last bytes of this window may begin a header.
         start += (there - (HEADER_LENGTH - 1)) as u64;
+        window.resize((window.len() * 4).min(WINDOW), 0);
     }
     None
 }

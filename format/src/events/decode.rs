@@ -57,7 +57,7 @@ pub(crate) fn decode(
     scratch.heap.clear();
     scratch.threads.clear();
     scratch.heap.nodes.reserve(controls.len());
-    into.reserve(controls.len());
+    into.resize(controls.len());
     let mut clock = Clock {
         time: block.first_time.get(),
         still: 0,
@@ -72,9 +72,11 @@ pub(crate) fn decode(
         thread: 0,
         run: 0,
         max_stack: block.stacks,
+        index: 0,
         into,
     };
-    for &control in controls {
+    for (index, &control) in controls.iter().enumerate() {
+        reader.index = index;
         let time = clock.tick(&mut reader.columns[TIMES])?;
         reader.event(control, Micros(time))?;
     }
@@ -140,6 +142,8 @@ struct Reader<'a> {
     /// Events that the thread still has in a row.
     run: u64,
     max_stack: u32,
+    /// Which event is being decoded.
+    index: usize,
     into: &'a mut EventColumns,
 }
 
@@ -183,8 +187,8 @@ impl Reader<'_> {
             Some(run) => self.run = run,
             None => self.switch()?,
         }
-        self.into.time.push(time);
-        self.into.thread.push(self.threads[self.thread].ix);
+        self.into.time[self.index] = time;
+        self.into.thread[self.index] = self.threads[self.thread].ix;
         match control {
             0..FREE => self.birth(control),
             FREE..MOVE_OUT => self.death(OpCode::Free, control & 0x3f),
@@ -247,7 +251,7 @@ impl Reader<'_> {
     }
 
     fn second(&mut self, address: u64, length: u64) {
-        let index = self.into.op.len() as u32;
+        let index = self.index as u32;
         self.into.second.push(Second {
             index,
             address: Address(address),
@@ -257,17 +261,17 @@ impl Reader<'_> {
 
     fn mapping(&mut self, op: OpCode, api: u8, address: u64, length: u64, stack: StackId) {
         self.heap.nothing();
-        self.push(op, api, Address(address), Bytes(length), stack, NO_BIRTH);
+        self.put(op, api, Address(address), Bytes(length), stack, NO_BIRTH);
     }
 
     #[inline]
-    fn push(&mut self, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId, birth: u32) {
-        self.into.op.push(op);
-        self.into.api.push(api);
-        self.into.address.push(address);
-        self.into.size.push(size);
-        self.into.stack.push(stack);
-        self.into.birth.push(birth);
+    fn put(&mut self, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId, birth: u32) {
+        self.into.op[self.index] = op;
+        self.into.api[self.index] = api;
+        self.into.address[self.index] = address;
+        self.into.size[self.index] = size;
+        self.into.stack[self.index] = stack;
+        self.into.birth[self.index] = birth;
     }
 
     /// An address near another one.
@@ -321,7 +325,7 @@ impl Reader<'_> {
             }
             None => self.heap.stray(self.thread, address, 0),
         }
-        self.push(op, 0, address, Bytes(0), StackId::ROOT, birth.unwrap_or(NO_BIRTH));
+        self.put(op, 0, address, Bytes(0), StackId::ROOT, birth.unwrap_or(NO_BIRTH));
         Ok(())
     }
 
@@ -336,7 +340,7 @@ impl Reader<'_> {
         let api = call & CALL_API;
         let (class, taken) = Class::of(api, size.get());
         self.live(address, class, taken);
-        self.push(OpCode::Resize, api, address, size, stack, birth.unwrap_or(NO_BIRTH));
+        self.put(OpCode::Resize, api, address, size, stack, birth.unwrap_or(NO_BIRTH));
         Ok(())
     }
 
@@ -413,7 +417,7 @@ impl Reader<'_> {
             }
         };
         self.live(address, class, taken);
-        self.push(op, api, address, size, stack, NO_BIRTH);
+        self.put(op, api, address, size, stack, NO_BIRTH);
         Ok(())
     }
 
