@@ -1,12 +1,11 @@
 //! Decoding single blocks. Blocks are independent of each other and may be decoded in parallel.
 
-use crate::block::{BlockKind, HEADER_LENGTH, MAX_PAYLOAD_LENGTH, MAX_RAW_LENGTH};
+use crate::block::{Block, BlockKind, HEADER_LENGTH, MAX_PAYLOAD_LENGTH, MAX_RAW_LENGTH};
 use crate::columns::EventColumns;
 use crate::damage::{Damage, DamageCause};
 use crate::id::EventNo;
 use crate::payload::Decompressor;
 use crate::record::{Placed, Record};
-use crate::scan::Block;
 use crate::source::Source;
 use crate::{events, stacks};
 

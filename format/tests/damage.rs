@@ -172,16 +172,16 @@ fn a_missing_block_is_counted_by_the_numbers_of_its_neighbours() {
     let (tape, _) = small_tape();
     let whole = read(&tape);
     let found = scan(&tape).expect("it is a tape").blocks;
-    for missing in 2..found.len() - 1 {
+    for (missing, block) in found.iter().enumerate().take(found.len() - 1).skip(2) {
         let mut parts = blocks(&tape);
         parts.remove(missing);
         let reading = read(&tape_of(&parts));
-        let lost = events_of(&found[missing]);
+        let lost = events_of(block);
         assert_loses(&reading, &whole, |number| lost.contains(&number));
         assert_eq!(reading.damage.len(), 1);
         let damage = &reading.damage[0];
         assert_eq!(damage.cause, DamageCause::Missing { blocks: 1 });
-        assert_eq!((damage.offset, damage.length), (found[missing].offset, 0));
+        assert_eq!((damage.offset, damage.length), (block.offset, 0));
         assert!(reading.is_clean());
     }
 }

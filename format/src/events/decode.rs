@@ -3,11 +3,11 @@
 use super::habits::{Habits, Site, Trail};
 use super::heap::{Class, Heap, Home, NONE};
 use super::layout::*;
+use crate::block::Block;
 use crate::bytes::{unzigzag, Cursor, Malformed};
 use crate::columns::{EventColumns, OpCode, Second, NO_BIRTH};
 use crate::event::{AllocApi, MapApi};
 use crate::id::{Address, Bytes, Micros, StackId, ThreadIx};
-use crate::scan::Block;
 
 /// What decoding needs besides its result; reused from block to block.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +121,7 @@ impl Clock {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn tick(&mut self, column: &mut Cursor<'_>) -> Result<u64, Malformed> {
         if self.still > 0 {
             self.still -= 1;
@@ -149,6 +149,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The next run of a thread.
+    #[cold]
     fn switch(&mut self) -> Result<(), Malformed> {
         let column = &mut self.columns[THREADS];
         let packed = column.byte()?;
@@ -264,7 +265,7 @@ impl Reader<'_> {
         self.put(op, api, Address(address), Bytes(length), stack, NO_BIRTH);
     }
 
-    #[inline]
+    #[inline(always)]
     fn put(&mut self, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId, birth: u32) {
         self.into.op[self.index] = op;
         self.into.api[self.index] = api;
@@ -275,7 +276,7 @@ impl Reader<'_> {
     }
 
     /// An address near another one.
-    #[inline]
+    #[inline(always)]
     fn near(&mut self, near: Address) -> Result<Address, Malformed> {
         let column = &mut self.columns[ADDRESSES];
         let code = column.varint()?;
@@ -288,7 +289,7 @@ impl Reader<'_> {
     }
 
     /// Which live node dies; `None` when it was born elsewhere, with the address then.
-    #[inline]
+    #[inline(always)]
     fn dying(&mut self, how: u8) -> Result<(Option<u32>, Address), Malformed> {
         let thread = &mut self.threads[self.thread];
         thread.trail.death();
@@ -314,7 +315,7 @@ impl Reader<'_> {
         Ok((Some(node), self.heap.nodes[node as usize].address))
     }
 
-    #[inline]
+    #[inline(always)]
     fn death(&mut self, op: OpCode, how: u8) -> Result<(), Malformed> {
         let (birth, address) = self.dying(how)?;
         match birth {
@@ -344,14 +345,14 @@ impl Reader<'_> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn live(&mut self, address: Address, class: Class, taken: u64) {
         self.threads[self.thread].end = Address(address.get().wrapping_add(taken));
         self.heap.birth(self.thread, address, class, 0);
     }
 
     /// Stack, size and call of a birth.
-    #[inline]
+    #[inline(always)]
     fn site(&mut self, control: u8) -> Result<(StackId, Site), Malformed> {
         let trail = &mut self.threads[self.thread].trail;
         let expected = self.habits.expect(trail);
@@ -383,7 +384,7 @@ impl Reader<'_> {
         Ok((stack, *site))
     }
 
-    #[inline]
+    #[inline(always)]
     fn birth(&mut self, control: u8) -> Result<(), Malformed> {
         let (stack, Site { size, call }) = self.site(control)?;
         let op = match call & CALL_OP {

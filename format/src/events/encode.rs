@@ -95,7 +95,7 @@ impl Encoder {
     /// Whether the block must be sealed before the next event.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.events >= self.capacity || (self.events % LOOK == 0 && self.is_long())
+        self.events >= self.capacity || (self.events.is_multiple_of(LOOK) && self.is_long())
     }
 
     fn is_long(&self) -> bool {
