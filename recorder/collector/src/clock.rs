@@ -101,7 +101,11 @@ mod tests {
         assert_eq!(before, Micros(11_000));
         // The counter ran twice as fast in the second interval.
         clock.anchor(anchor(90_000_000, 20_000_000));
-        assert_eq!(clock.micros(33_000_000), before, "clamped: on the new line it would be earlier");
+        assert_eq!(
+            clock.micros(33_000_000),
+            before,
+            "clamped: on the new line it would be earlier"
+        );
         assert_eq!(clock.micros(90_000_000), Micros(20_000));
     }
 

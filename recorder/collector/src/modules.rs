@@ -172,7 +172,9 @@ mod tests {
     fn an_address_belongs_to_the_instruction_before_it() {
         let mut modules = Modules::default();
         let mut space = modules.empty_space();
-        assert!(modules.add(&mut space, ProcessIx(0), found("/a", 0x1000, 0x2000)).is_some());
+        assert!(modules
+            .add(&mut space, ProcessIx(0), found("/a", 0x1000, 0x2000))
+            .is_some());
         assert_eq!(space.find(0x1000), Place::Nowhere);
         assert_eq!(space.find(0x1001), Place::Module(ModuleIx(0), 1));
         assert_eq!(space.find(0x2000), Place::Module(ModuleIx(0), 0x1000));
@@ -207,7 +209,9 @@ mod tests {
         assert_eq!(child.find(0x1800), Place::Module(ModuleIx(0), 0x800));
         // The same object at the same place in another process is the same module.
         let mut other = modules.empty_space();
-        assert!(modules.add(&mut other, ProcessIx(2), found("/b", 0x5000, 0x6000)).is_none());
+        assert!(modules
+            .add(&mut other, ProcessIx(2), found("/b", 0x5000, 0x6000))
+            .is_none());
         assert_eq!(other.find(0x5800), Place::Module(ModuleIx(1), 0x800));
     }
 

@@ -31,7 +31,10 @@ impl Sink for std::fs::File {
 
     fn wait(&mut self) {
         use rustix::event::{poll, PollFd, PollFlags, Timespec};
-        let patience = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        let patience = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
         // Whatever comes of it, the caller writes again.
         let _ = poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&patience));
     }
@@ -184,7 +187,12 @@ mod tests {
 
     #[test]
     fn a_final_error_leaves_whole_blocks_and_ends_the_output() {
-        for (errno, name) in [(libc::ENOSPC, "space"), (libc::EIO, "io"), (libc::EPIPE, "pipe"), (libc::EFBIG, "size")] {
+        for (errno, name) in [
+            (libc::ENOSPC, "space"),
+            (libc::EIO, "io"),
+            (libc::EPIPE, "pipe"),
+            (libc::EFBIG, "size"),
+        ] {
             for at in 1..=3 {
                 let mut output = Output::new(Faulty {
                     fail_at: Some((at, errno)),

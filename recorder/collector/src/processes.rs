@@ -51,8 +51,8 @@ pub struct Image {
     pub space: Rc<Space>,
     /// When `/proc/PID/maps` was last read for an address in no module.
     pub maps_read: Option<Micros>,
-    /// Status given by the program at its exit.
-    pub exit_note: Option<i32>,
+    /// Its id is of another process id namespace.
+    pub foreign: bool,
     /// How it ended. Set: nothing new will come from it.
     pub end: Option<ProcessEnd>,
     /// The end is on the tape.

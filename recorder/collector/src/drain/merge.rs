@@ -81,6 +81,7 @@ fn run<H: Host>(scribe: &mut Scribe<H>, stream: &mut Stream, segment: &heaptape_
         return 0;
     };
     stream.active = true;
+    stream.busy = true;
     let mut taken = 0;
     while stream.next <= limit {
         let stamp = stream.next;

@@ -28,7 +28,6 @@ use crate::processes::{Ancestry, Image, ImageId};
 use heaptape_format::record::{LossCause, ProcessEnd};
 use heaptape_shm::slot::{life, IDLE};
 use heaptape_shm::{Segment, NONE};
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use stream::Stream;
 
@@ -67,7 +66,7 @@ pub struct Drain<H> {
     pub scribe: Scribe<H>,
     streams: Vec<Stream>,
     /// Slots that have a stream.
-    known_threads: HashSet<u32>,
+    known_threads: Vec<bool>,
     thread_claims: Option<u32>,
     process_claims: Option<u32>,
     /// By stamp.
@@ -86,6 +85,8 @@ pub struct Drain<H> {
     totals: Totals,
     lost_no_slot: u64,
     lost_processes: u32,
+    /// Process id of the launched program, which is of this namespace whatever it looks like.
+    pub launched: u32,
     /// Index from which the next sweep of threads goes on.
     sweep_from: usize,
 }
@@ -111,7 +112,7 @@ impl<H: Host> Drain<H> {
             segment,
             scribe,
             streams: Vec::new(),
-            known_threads: HashSet::new(),
+            known_threads: vec![false; segment.threads().len()],
             thread_claims: None,
             process_claims: None,
             due: Vec::new(),
@@ -124,6 +125,7 @@ impl<H: Host> Drain<H> {
             totals: Totals::default(),
             lost_no_slot: 0,
             lost_processes: 0,
+            launched: 0,
             sweep_from: 0,
         }
     }
@@ -215,7 +217,11 @@ impl<H: Host> Drain<H> {
     fn bounds(&mut self, settled: u64) -> u64 {
         let free = self.segment.control().free_chunks();
         let pressed = free * 4 < self.segment.geometry().chunks;
-        let since = if pressed { *self.pressed_since.get_or_insert(self.now.stamp) } else { self.now.stamp };
+        let since = if pressed {
+            *self.pressed_since.get_or_insert(self.now.stamp)
+        } else {
+            self.now.stamp
+        };
         if !pressed {
             self.pressed_since = None;
         }
@@ -254,18 +260,19 @@ impl<H: Host> Drain<H> {
         let fresh: Vec<u32> = (0..high as u32)
             .filter(|index| {
                 self.segment.threads()[*index as usize].life.load(Ordering::Acquire) == life::LIVE
-                    && !self.known_threads.contains(index)
+                    && !self.known_threads[*index as usize]
             })
             .collect();
         self.discover_processes();
         let mut all_known = true;
+        let old = self.streams.len();
         for index in fresh {
             let slot = &self.segment.threads()[index as usize];
             let Some(image) = self.scribe.images.in_slot(slot.process.load(Ordering::Relaxed)) else {
                 all_known = false;
                 continue;
             };
-            self.known_threads.insert(index);
+            self.known_threads[index as usize] = true;
             if let Some(image) = self.scribe.images.get_mut(image) {
                 image.streams += 1;
             }
@@ -273,7 +280,7 @@ impl<H: Host> Drain<H> {
             let level = slot.level.load(Ordering::Relaxed);
             if level == 0 {
                 // The system gives an id again only when its thread is gone.
-                for other in &mut self.streams {
+                for other in &mut self.streams[..old] {
                     if other.image == image && other.tid == tid {
                         other.dead = true;
                     }
@@ -300,7 +307,11 @@ impl<H: Host> Drain<H> {
             let before = self.scribe.images.living(pid);
             let forked = forked_from != NONE;
             let ancestry = match (forked, before) {
-                (true, _) => self.scribe.images.in_slot(forked_from).map_or(Ancestry::Loaded, Ancestry::Forked),
+                (true, _) => self
+                    .scribe
+                    .images
+                    .in_slot(forked_from)
+                    .map_or(Ancestry::Loaded, Ancestry::Forked),
                 (false, Some(old)) => Ancestry::Replaces(old),
                 (false, None) => Ancestry::Loaded,
             };
@@ -308,18 +319,19 @@ impl<H: Host> Drain<H> {
                 // After a fork the id is one that the system has given again.
                 self.end_image(old, if forked { ProcessEnd::Gone } else { ProcessEnd::Replaced });
             }
+            let foreign = self.foreign(pid, parent_pid, forked_from);
             let image = Image {
                 slot: index,
                 pid,
                 parent_pid,
                 ancestry,
                 stamp,
-                identity: self.scribe.host.identify(pid),
+                identity: if foreign { None } else { self.scribe.host.identify(pid) },
                 told: None,
                 facts: Default::default(),
                 space: self.scribe.empty_space(),
                 maps_read: None,
-                exit_note: None,
+                foreign,
                 end: None,
                 end_told: false,
                 streams: 0,
@@ -334,6 +346,15 @@ impl<H: Host> Drain<H> {
                 self.due.push((stamp, Due::Fork(id)));
             }
         }
+    }
+
+    /// Whether a process counts its ids in another namespace than the collector: the first process of one is number 1 and has no parent there.
+    fn foreign(&self, pid: u32, parent_pid: u32, forked_from: u32) -> bool {
+        let of_foreign = |id: ImageId| self.scribe.images.get(id).is_some_and(|image| image.foreign);
+        let first_of_one = pid == 1 || parent_pid == 0;
+        (first_of_one && pid != self.launched)
+            || self.scribe.images.in_slot(forked_from).is_some_and(of_foreign)
+            || self.scribe.images.living(parent_pid).is_some_and(of_foreign)
     }
 
     /// An image has ended: its threads publish nothing more.
@@ -372,7 +393,10 @@ impl<H: Host> Drain<H> {
 
     /// A fork's note has come by: whether the order must wait here for the child.
     fn must_wait_for(&mut self, fork: u64) -> bool {
-        let come = self.due.iter().any(|(stamp, due)| *stamp == fork && matches!(due, Due::Fork(_)));
+        let come = self
+            .due
+            .iter()
+            .any(|(stamp, due)| *stamp == fork && matches!(due, Due::Fork(_)));
         if come {
             self.settle_due(fork);
         }

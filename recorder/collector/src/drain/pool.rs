@@ -35,7 +35,12 @@ impl<H: Host> Drain<H> {
             self.scribe.host.barrier();
         }
         for stream in &mut self.streams {
-            if let Some(slot) = self.segment.threads().get(stream.index as usize).filter(|_| stream.detaching) {
+            if let Some(slot) = self
+                .segment
+                .threads()
+                .get(stream.index as usize)
+                .filter(|_| stream.detaching)
+            {
                 stream.detaching = !stream.consumer().detached(&self.segment, slot);
             }
         }

@@ -251,11 +251,15 @@ impl<H: Host> Scribe<H> {
         let process = entry.told.unwrap_or_default();
         let mut place = entry.space.find(address);
         let time = self.clock.micros(stamp);
-        let due = entry.maps_read.is_none_or(|last| time.0 >= last.0.saturating_add(MAPS_INTERVAL.0));
+        let due = entry
+            .maps_read
+            .is_none_or(|last| time.0 >= last.0.saturating_add(MAPS_INTERVAL.0));
         if place == Place::Nowhere && due {
             let pid = entry.pid;
             // A process that is none of ours by now would answer with its own maps.
-            let known = entry.identity.is_some_and(|identity| self.host.identify(identity.pid) == Some(identity));
+            let known = entry
+                .identity
+                .is_some_and(|identity| self.host.identify(identity.pid) == Some(identity));
             if let Some(entry) = self.images.get_mut(image) {
                 entry.maps_read = Some(time);
             }
@@ -283,7 +287,9 @@ impl<H: Host> Scribe<H> {
     }
 
     fn add_module(&mut self, image: ImageId, found: FoundModule, time: Micros) {
-        let Some(entry) = self.images.get_mut(image) else { return };
+        let Some(entry) = self.images.get_mut(image) else {
+            return;
+        };
         let process = entry.told.unwrap_or_default();
         if let Some(module) = self.modules.add(&mut entry.space, process, found) {
             self.writer.record(time, Record::Module(module));
@@ -357,10 +363,6 @@ impl<H: Host> Scribe<H> {
             return;
         }
         image.end_told = true;
-        let end = match (end, image.exit_note) {
-            (ProcessEnd::Gone, Some(status)) => ProcessEnd::Exit(status),
-            _ => end,
-        };
         if let Some(process) = image.told {
             self.writer.record(time, Record::ProcessEnd { process, end });
         }
@@ -368,10 +370,10 @@ impl<H: Host> Scribe<H> {
 
     #[cold]
     fn begin_thread(&mut self, stream: &mut Stream) -> ThreadIx {
-        if stream.head.kind == kind::NOTE && stream.head.api == note::PROCESS {
-            let facts = facts_of(&stream.note());
-            if let Some(image) = self.images.get_mut(stream.image).filter(|image| image.told.is_none()) {
-                image.facts = facts;
+        if let Some(image) = self.images.get_mut(stream.image).filter(|image| image.told.is_none()) {
+            // It stands among the first entries of the thread that attached.
+            if let Some(bytes) = stream.note_ahead(note::PROCESS) {
+                image.facts = facts_of(&bytes);
             }
         }
         self.tell_image(stream.image, stream.next);
@@ -387,7 +389,9 @@ impl<H: Host> Scribe<H> {
         let image = self.images.get(stream.image);
         let process = image.and_then(|image| image.told).unwrap_or_default();
         let pid = image.filter(|image| image.identity.is_some()).map(|image| image.pid);
-        stream.name = pid.and_then(|pid| self.host.thread_name(pid, stream.tid)).unwrap_or_default();
+        stream.name = pid
+            .and_then(|pid| self.host.thread_name(pid, stream.tid))
+            .unwrap_or_default();
         let time = self.clock.micros(stream.next);
         self.writer.record(
             time,
@@ -430,7 +434,11 @@ impl<H: Host> Scribe<H> {
         let bytes = stream.note();
         let stamp = stream.next;
         let time = self.clock.micros(stamp);
-        let process = self.images.get(stream.image).and_then(|image| image.told).unwrap_or_default();
+        let process = self
+            .images
+            .get(stream.image)
+            .and_then(|image| image.told)
+            .unwrap_or_default();
         match stream.head.api {
             note::MODULE => {
                 if let Some(found) = module_of(&bytes) {
@@ -454,12 +462,6 @@ impl<H: Host> Scribe<H> {
                 self.writer.record(time, Record::Marker(marker));
             }
             note::FORK => self.fork_begun = word_at(&bytes, 0),
-            note::EXIT => {
-                let status = bytes.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_le_bytes);
-                if let Some(image) = self.images.get_mut(stream.image) {
-                    image.exit_note = status;
-                }
-            }
             // A process note is used when the image is told; kinds of later versions mean nothing here.
             _ => {}
         }
@@ -504,6 +506,11 @@ impl<H: Host> Scribe<H> {
         if late > 0 {
             self.loss(None, late, LossCause::Late, stamp);
         }
+    }
+
+    /// Seals what is pending, so that the tape is readable up to here.
+    pub fn flush(&mut self) {
+        self.writer.flush(&mut self.out);
     }
 
     /// An address space without modules.

@@ -187,7 +187,12 @@ mod tests {
         let mut edges = Edges::default();
         let node = |index: u32| StackId(index + 1);
         for index in 0..400_000u32 {
-            edges.insert(StackId(index / 3), u64::from(index) * 16, SpaceId(index % 2), node(index));
+            edges.insert(
+                StackId(index / 3),
+                u64::from(index) * 16,
+                SpaceId(index % 2),
+                node(index),
+            );
         }
         assert_eq!(edges.table.len(), LAST_SIZE);
         let mut found = 0;

@@ -35,10 +35,14 @@ pub struct Stream {
     pub stack: Stack,
     /// Its thread or process is gone: what is published is all.
     pub dead: bool,
-    /// Its words are from before the first `detach` that has not been answered.
+    /// It is dead, and all of it has been read.
+    pub drained: bool,
+    /// Its chunk is being taken away; see `heaptape_shm::ring`.
     pub detaching: bool,
     /// Entries were taken since the last sweep.
     pub active: bool,
+    /// Entries were taken since its name was last read.
+    pub busy: bool,
     /// Rounds in a row in which nothing came.
     pub quiet: u32,
     /// Slot counters at the last look.
@@ -78,8 +82,10 @@ impl Stream {
             name: Vec::new(),
             stack: Stack::default(),
             dead: false,
+            drained: false,
             detaching: false,
             active: false,
+            busy: false,
             quiet: 0,
             lost_full: 0,
             lost_nested: 0,
@@ -117,6 +123,7 @@ impl Stream {
         };
         let more = self.load(segment, slot)?;
         self.quiet = if more { 0 } else { self.quiet.saturating_add(1) };
+        self.drained = self.dead && !more;
         Ok(if more { bound } else { bound.min(self.exhausted_bound()) })
     }
 
@@ -169,7 +176,9 @@ impl Stream {
     /// A word of the entry at hand; 0 past its end.
     #[inline]
     pub fn word(&self, index: usize) -> u64 {
-        self.words.get(self.at + index).map_or(0, |word| word.load(Ordering::Relaxed))
+        self.words
+            .get(self.at + index)
+            .map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Whether the `REALLOC` at hand moved its block.
@@ -188,9 +197,33 @@ impl Stream {
 
     /// The bytes of the note at hand.
     pub fn note(&self) -> Vec<u8> {
-        let words = self.words.get(self.at + 3..self.at + self.length).unwrap_or(&[]);
-        let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
-        bytes.truncate(self.word(2) as usize);
+        self.note_at(self.at)
+    }
+
+    /// The bytes of the first note of a kind that is visible, if it is near.
+    pub fn note_ahead(&self, note: u8) -> Option<Vec<u8>> {
+        let mut at = self.at;
+        for _ in 0..16 {
+            let head = Head::unpack(self.words.get(at)?.load(Ordering::Relaxed));
+            if head.kind == kind::NOTE && head.api == note {
+                return Some(self.note_at(at));
+            }
+            let bytes = self.words.get(at + 2).filter(|_| head.kind == kind::NOTE);
+            let rest = bytes.map_or(u64::from(head.push), |bytes| bytes.load(Ordering::Relaxed).div_ceil(8));
+            at += fixed_words(head.kind).max(1) + rest.min(1 << 32) as usize;
+        }
+        None
+    }
+
+    fn note_at(&self, at: usize) -> Vec<u8> {
+        let length = self.words.get(at + 2).map_or(0, |word| word.load(Ordering::Relaxed)) as usize;
+        let words = self.words.get(at + 3..).unwrap_or(&[]);
+        let words = &words[..length.div_ceil(8).min(words.len())];
+        let mut bytes: Vec<u8> = words
+            .iter()
+            .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
+            .collect();
+        bytes.truncate(length);
         bytes
     }
 

@@ -148,14 +148,18 @@ fn group_file(pid: u32) -> Option<PathBuf> {
         let (mount, name) = if controllers.is_empty() {
             (mounts.iter().find(|mount| mount.1 == "cgroup2"), "memory.current")
         } else if controllers.split(',').any(|name| name == "memory") {
-            let old = |mount: &&(&str, &str, &str)| mount.1 == "cgroup" && mount.2.split(',').any(|name| name == "memory");
+            let old =
+                |mount: &&(&str, &str, &str)| mount.1 == "cgroup" && mount.2.split(',').any(|name| name == "memory");
             (mounts.iter().find(old), "memory.usage_in_bytes")
         } else {
             continue;
         };
         let Some(mount) = mount else { continue };
         // Within a container the path in the group file may be the host's, while the mount shows only our part.
-        for folder in [Path::new(mount.0).join(path.trim_start_matches('/')), PathBuf::from(mount.0)] {
+        for folder in [
+            Path::new(mount.0).join(path.trim_start_matches('/')),
+            PathBuf::from(mount.0),
+        ] {
             let file = folder.join(name);
             if file.exists() {
                 found = found.or(Some(file));
@@ -163,6 +167,11 @@ fn group_file(pid: u32) -> Option<PathBuf> {
         }
     }
     found
+}
+
+/// The state of a process, as the letter in `/proc/PID/stat`.
+pub fn state_of(pid: u32) -> Option<u8> {
+    Stat::read(pid).map(|stat| stat.state)
 }
 
 /// What `/proc/PID/stat` tells.
@@ -205,7 +214,11 @@ fn file_of(pid: u32, line: &maps::Line) -> Option<elf::Elf> {
     let by_address = PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", line.start, line.end));
     elf::read(&by_address).or_else(|| {
         let mut path = PathBuf::from(format!("/proc/{pid}/root"));
-        path.push(Path::new(std::ffi::OsStr::from_bytes(line.path)).strip_prefix("/").ok()?);
+        path.push(
+            Path::new(std::ffi::OsStr::from_bytes(line.path))
+                .strip_prefix("/")
+                .ok()?,
+        );
         elf::read(&path)
     })
 }
@@ -274,7 +287,10 @@ mod tests {
     fn the_code_of_this_process_lies_in_one_of_its_modules() {
         let here = this_as_address();
         let found = Linux::default().modules(std::process::id());
-        let module = found.iter().find(|module| (module.start..module.end).contains(&here)).unwrap();
+        let module = found
+            .iter()
+            .find(|module| (module.start..module.end).contains(&here))
+            .unwrap();
         assert!(module.bias <= module.start && !module.path.is_empty());
     }
 
@@ -287,7 +303,10 @@ mod tests {
         let text = b"1000-2000 r--p 00000000 08:01 1 /a\n2000-3000 r-xp 00001000 08:01 1 /a\n3000-4000 rw-p 0 00:00 0 \n\
             8000-9000 r--p 00000000 08:01 1 /a\n9000-a000 r-xp 00001000 08:01 1 /a\nb000-c000 r--p 00000000 08:01 2 /data\n";
         let modules = modules_of(text, |_| None);
-        let ranges: Vec<(u64, u64, u64)> = modules.iter().map(|module| (module.start, module.end, module.bias)).collect();
+        let ranges: Vec<(u64, u64, u64)> = modules
+            .iter()
+            .map(|module| (module.start, module.end, module.bias))
+            .collect();
         assert_eq!(ranges, [(0x1000, 0x3000, 0x1000), (0x8000, 0xa000, 0x8000)]);
     }
 }

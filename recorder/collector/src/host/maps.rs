@@ -70,7 +70,10 @@ mod tests {
         assert_eq!(all.len(), 3);
         assert_eq!(all[0].path, b"/opt/a b/lib (deleted)");
         assert!(all[0].executable && all[0].is_file());
-        assert_eq!((all[0].start, all[0].end, all[0].offset), (0x7f0000001000, 0x7f0000002000, 0x1000));
+        assert_eq!(
+            (all[0].start, all[0].end, all[0].offset),
+            (0x7f0000001000, 0x7f0000002000, 0x1000)
+        );
         assert!(!all[1].is_file() && all[1].path.is_empty());
         assert_eq!(all[2].path, b"[stack]");
         assert!(!all[2].is_file());

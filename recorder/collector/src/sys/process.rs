@@ -36,10 +36,20 @@ pub fn fork() -> io::Result<Side> {
 /// Becomes the program at `path`; returns only when that failed.
 pub fn exec(path: &CString, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
-        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+        strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
     };
     // SAFETY: both arrays end with a null pointer and their strings outlive the call.
-    unsafe { libc::execve(path.as_ptr(), pointers(arguments).as_ptr(), pointers(environment).as_ptr()) };
+    unsafe {
+        libc::execve(
+            path.as_ptr(),
+            pointers(arguments).as_ptr(),
+            pointers(environment).as_ptr(),
+        )
+    };
     io::Error::last_os_error()
 }
 

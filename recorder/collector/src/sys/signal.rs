@@ -37,10 +37,7 @@ pub struct Arrived {
 }
 
 /// Waits for the next of the blocked signals.
-///
-/// # Errors
-/// Only such as the system gives; an interrupted wait goes on.
-pub fn wait() -> io::Result<Arrived> {
+pub fn wait() -> Arrived {
     loop {
         // SAFETY: plain memory for the call to fill in; every signal in the set is blocked (`block_all`).
         let (signal, code) = unsafe {
@@ -50,15 +47,12 @@ pub fn wait() -> io::Result<Arrived> {
             (libc::sigwaitinfo(all.as_ptr(), &mut info), info.si_code)
         };
         if signal > 0 {
-            return Ok(Arrived {
+            return Arrived {
                 signal,
                 by_kernel: code > 0,
-            });
+            };
         }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
+        // With a full set the wait can only have been interrupted, by the way out of a stop.
     }
 }
 
@@ -113,6 +107,13 @@ pub fn die_by(signal: i32) {
 /// Whether the thread exists.
 pub fn thread_exists(pid: u32, tid: u32) -> bool {
     // SAFETY: signal 0 only asks; no memory is involved.
-    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid as libc::c_long, tid as libc::c_long, 0 as libc::c_long) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_tgkill,
+            pid as libc::c_long,
+            tid as libc::c_long,
+            0 as libc::c_long,
+        )
+    };
     result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }

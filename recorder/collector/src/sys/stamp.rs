@@ -22,3 +22,16 @@ pub fn now() -> u64 {
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 }
+
+/// Seconds by which local time is ahead of UTC at a moment (seconds since the epoch).
+pub fn utc_offset(at: i64) -> i32 {
+    // SAFETY: plain memory for the call to fill in; the process has a single thread, so nobody changes the environment meanwhile.
+    unsafe {
+        let mut local: libc::tm = std::mem::zeroed();
+        let at = at as libc::time_t;
+        if libc::localtime_r(&at, &mut local).is_null() {
+            return 0;
+        }
+        local.tm_gmtoff as i32
+    }
+}
