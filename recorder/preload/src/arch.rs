@@ -12,9 +12,9 @@ global_asm!(
     ".globl heaptape_local",
     ".hidden heaptape_local",
     ".type heaptape_local, @object",
-    ".size heaptape_local, 32",
+    ".size heaptape_local, 48",
     "heaptape_local:",
-    ".zero 32",
+    ".zero 48",
     ".popsection",
 );
 
@@ -30,9 +30,10 @@ global_asm!(
 
 /// The calling thread's local block; zeroed in a new thread.
 #[inline(always)]
-pub fn local() -> *mut Local {
-    let address: *mut Local;
-    // SAFETY: reads the thread pointer and a constant of the loader's; the block is 32 bytes, as `Local` is (checked in `thread`).
+pub fn local() -> &'static Local {
+    let address: *const Local;
+    // SAFETY: reads the thread pointer and a constant of the loader's; the block has the size of a `Local` (checked in `thread`), for which
+    // all zeros is a value. It lives as long as its thread, and nobody else has its address.
     unsafe {
         asm!(
             "mov {address}, qword ptr [rip + heaptape_local@GOTTPOFF]",
@@ -40,8 +41,8 @@ pub fn local() -> *mut Local {
             address = out(reg) address,
             options(nostack, pure, readonly),
         );
+        &*address
     }
-    address
 }
 
 /// The CPU's counter now.

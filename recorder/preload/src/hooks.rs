@@ -51,14 +51,11 @@ impl Forwarding {
             return None;
         }
         let local = arch::local();
-        // SAFETY: the calling thread's own block.
-        unsafe {
-            let outer = (*local).doing;
-            if outer == Doing::Nothing {
-                (*local).doing = Doing::Forwarding;
-            }
-            Some(Forwarding(outer))
+        let outer = local.doing.get();
+        if outer == Doing::Nothing {
+            local.doing.set(Doing::Forwarding);
         }
+        Some(Forwarding(outer))
     }
 
     /// Is this call the real allocator's own, on behalf of a call that is recorded already?
@@ -70,8 +67,7 @@ impl Forwarding {
 
 impl Drop for Forwarding {
     fn drop(&mut self) {
-        // SAFETY: the calling thread's own block.
-        unsafe { (*arch::local()).doing = self.0 };
+        arch::local().doing.set(self.0);
     }
 }
 
@@ -114,7 +110,9 @@ macro_rules! site {
 }
 
 unsafe extern "C" fn malloc_hook(size: usize, slot: *const usize, fp: usize) -> Block {
-    let Some(real) = real::malloc() else { return real::arena_allocate(size, 16) };
+    let Some(real) = real::malloc() else {
+        return real::arena_allocate(size, 16);
+    };
     let inside = Forwarding::begin();
     // SAFETY: the caller's own arguments.
     let block = unsafe { real(size) };
@@ -125,7 +123,9 @@ unsafe extern "C" fn malloc_hook(size: usize, slot: *const usize, fp: usize) -> 
 
 unsafe extern "C" fn calloc_hook(count: usize, size: usize, slot: *const usize, fp: usize) -> Block {
     let Some(real) = real::calloc() else {
-        return count.checked_mul(size).map_or(core::ptr::null_mut(), |bytes| real::arena_allocate(bytes, 16));
+        return count
+            .checked_mul(size)
+            .map_or(core::ptr::null_mut(), |bytes| real::arena_allocate(bytes, 16));
     };
     let inside = Forwarding::begin();
     // SAFETY: the caller's own arguments.
@@ -137,7 +137,11 @@ unsafe extern "C" fn calloc_hook(count: usize, size: usize, slot: *const usize, 
 
 unsafe extern "C" fn realloc_hook(old: Block, size: usize, slot: *const usize, fp: usize) -> Block {
     // SAFETY: the caller's own arguments.
-    unsafe { reallocated(number::REALLOC, old, size, site!(slot, fp), || real::realloc().map(|real| real(old, size))) }
+    unsafe {
+        reallocated(number::REALLOC, old, size, site!(slot, fp), || {
+            real::realloc().map(|real| real(old, size))
+        })
+    }
 }
 
 unsafe extern "C" fn reallocarray_hook(old: Block, count: usize, size: usize, slot: *const usize, fp: usize) -> Block {
@@ -150,7 +154,15 @@ unsafe extern "C" fn reallocarray_hook(old: Block, count: usize, size: usize, sl
         (None, None) => Some(core::ptr::null_mut()),
     };
     // SAFETY: the caller's own arguments.
-    unsafe { reallocated(number::REALLOCARRAY, old, count.wrapping_mul(size), site!(slot, fp), real) }
+    unsafe {
+        reallocated(
+            number::REALLOCARRAY,
+            old,
+            count.wrapping_mul(size),
+            site!(slot, fp),
+            real,
+        )
+    }
 }
 
 /// `realloc` and its kin. `real` is `None` before the real functions are known.
@@ -175,7 +187,11 @@ unsafe fn reallocated(api: u8, old: Block, size: usize, site: Site, real: impl F
         return block;
     }
     modules::note_caller(site.caller());
-    let recording = if Forwarding::is_inner(site) { None } else { life::recording_now() };
+    let recording = if Forwarding::is_inner(site) {
+        None
+    } else {
+        life::recording_now()
+    };
     match recording.and_then(|recording| event::begin(recording, site)) {
         None => call(),
         Some(writer) => writer.around(api, site, call, |block, before| match (block.is_null(), size) {
@@ -243,13 +259,19 @@ unsafe extern "C" fn posix_memalign_hook(
     fp: usize,
 ) -> i32 {
     const ENOMEM: i32 = 12;
-    let Some(real) = real::posix_memalign() else { return ENOMEM };
+    let Some(real) = real::posix_memalign() else {
+        return ENOMEM;
+    };
     let inside = Forwarding::begin();
     // SAFETY: the caller's own arguments.
     let status = unsafe { real(result, align, size) };
     drop(inside);
     // SAFETY: on success the function has stored the block there.
-    let block = if status == 0 { unsafe { *result } } else { core::ptr::null_mut() };
+    let block = if status == 0 {
+        unsafe { *result }
+    } else {
+        core::ptr::null_mut()
+    };
     allocated(number::POSIX_MEMALIGN, block, size, site!(slot, fp));
     status
 }
@@ -339,7 +361,9 @@ mmap_hooks! {
 
 unsafe extern "C" fn munmap_hook(address: Block, length: usize, slot: *const usize, fp: usize) -> i32 {
     const EINVAL: usize = 22;
-    let Some(real) = real::munmap() else { return -(EINVAL as i32) };
+    let Some(real) = real::munmap() else {
+        return -(EINVAL as i32);
+    };
     let site = site!(slot, fp);
     modules::note_caller(site.caller());
     // SAFETY: the caller's own arguments.
@@ -367,7 +391,12 @@ unsafe extern "C" fn mremap_hook(
     if result == MAP_FAILED {
         event::failed();
     } else {
-        mapped(kind::REMAP, 0, [result as u64, length as u64, old as u64, old_length as u64], site!(slot, fp));
+        mapped(
+            kind::REMAP,
+            0,
+            [result as u64, length as u64, old as u64, old_length as u64],
+            site!(slot, fp),
+        );
     }
     result
 }
@@ -402,13 +431,19 @@ unsafe extern "C" fn sbrk_hook(increment: isize, slot: *const usize, fp: usize) 
 
 unsafe extern "C" fn setname_hook(thread: usize, name: *const core::ffi::c_char, _: *const usize, _: usize) -> i32 {
     const ENOSYS: i32 = 38;
-    let Some(real) = real::pthread_setname_np() else { return ENOSYS };
+    let Some(real) = real::pthread_setname_np() else {
+        return ENOSYS;
+    };
     // SAFETY: the caller's own arguments.
     let status = unsafe { real(thread, name) };
     if status == 0 && real::is_this_thread(thread) {
         if let Some(recording) = life::attached() {
             // SAFETY: the call has succeeded, so the name is a NUL-terminated string.
-            event::lone_note(&recording, note::THREAD_NAME, unsafe { core::ffi::CStr::from_ptr(name) }.to_bytes());
+            event::lone_note(
+                &recording,
+                note::THREAD_NAME,
+                unsafe { core::ffi::CStr::from_ptr(name) }.to_bytes(),
+            );
         }
     }
     status

@@ -3,12 +3,13 @@
 //! It never allocates by the allocator it watches, takes no lock and makes no system call per event, keeps no descriptor, starts no thread, writes to no file, and
 //! never ends the program. When it cannot record, it forwards.
 //!
-//! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record). [`life`] owns the life cycle and is the only
+//! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record, with the stack that [`capture`] takes). [`life`] owns the life cycle and is the only
 //! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are.
 #![no_std]
 
 mod api;
 mod arch;
+mod capture;
 mod event;
 mod hooks;
 mod life;

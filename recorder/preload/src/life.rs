@@ -122,7 +122,7 @@ pub fn die() {
 fn wake() -> Option<Recording> {
     match LIFE.load(Ordering::Acquire) {
         READY => wake_after_fork(),
-        VIRGIN => start(),
+        VIRGIN if real::is_resolved() => start(),
         _ => None,
     }
 }
@@ -131,7 +131,10 @@ fn wake() -> Option<Recording> {
 fn start() -> Option<Recording> {
     // Before libc has set it there is nothing to know; a later call will try again.
     let path = segment_path()?;
-    if LIFE.compare_exchange(VIRGIN, STARTING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    if LIFE
+        .compare_exchange(VIRGIN, STARTING, Ordering::AcqRel, Ordering::Relaxed)
+        .is_err()
+    {
         return None;
     }
     let started = path.and_then(map);
@@ -168,19 +171,18 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     let recording = unsafe { recording(page) };
     let pid = sys::pid();
     let parent = sys::parent_pid();
-    let slots = recording.segment.processes();
-    let start = pid as usize % slots.len().max(1);
-    let found = (0..slots.len())
-        .map(|step| (start + step) % slots.len())
-        .find(|index| slots[*index].claim(pid, parent, forked_from, stamp));
-    let Some(slot) = found else {
-        recording.segment.control().lost_processes.fetch_add(1, Ordering::Relaxed);
+    let Some(slot) = recording.segment.claim_process(pid, parent, forked_from, stamp) else {
+        recording
+            .segment
+            .control()
+            .lost_processes
+            .fetch_add(1, Ordering::Relaxed);
         LIFE.store(OFF, Ordering::Release);
         return None;
     };
-    page.process.store(slot as u32, Ordering::Relaxed);
+    page.process.store(slot, Ordering::Relaxed);
     page.threads.store(0, Ordering::Relaxed);
-    PARENT_SLOT.store(slot as u32, Ordering::Relaxed);
+    PARENT_SLOT.store(slot, Ordering::Relaxed);
     page.on.store(1, Ordering::Release);
     event::process_note(&recording, forked_from != NONE);
     Some(recording)
@@ -211,7 +213,10 @@ fn wake_after_fork() -> Option<Recording> {
     let page = PAGE.load(Ordering::Acquire);
     // SAFETY: never unmapped once published.
     let page = unsafe { page.as_ref() }?;
-    if LIFE.compare_exchange(READY, STARTING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    if LIFE
+        .compare_exchange(READY, STARTING, Ordering::AcqRel, Ordering::Relaxed)
+        .is_err()
+    {
         return None;
     }
     let parent = PARENT_SLOT.load(Ordering::Relaxed);

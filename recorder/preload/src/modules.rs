@@ -38,21 +38,29 @@ struct Known {
 }
 
 static KNOWN: [Known; MOST_MODULES] = [const {
-    Known { start: AtomicUsize::new(0), end: AtomicUsize::new(0), identity: AtomicU64::new(0) }
+    Known {
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        identity: AtomicU64::new(0),
+    }
 }; MOST_MODULES];
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static LOCK: AtomicBool = AtomicBool::new(false);
 
 static LOADER_START: AtomicUsize = AtomicUsize::new(0);
 static LOADER_END: AtomicUsize = AtomicUsize::new(0);
+static LIBC_START: AtomicUsize = AtomicUsize::new(0);
 static CHANGED: AtomicBool = AtomicBool::new(false);
 
-/// Finds the loader itself.
+/// Finds the loader itself, and libc.
 pub fn prepare() {
     // A function that lies in the loader since glibc 2.0.
-    if let Some(found) = real::function(c"__tls_get_addr").and_then(|address| locate(address as usize)) {
+    if let Some(found) = real::__tls_get_addr().and_then(|function| locate(function as usize)) {
         LOADER_START.store(found.start, Ordering::Relaxed);
         LOADER_END.store(found.end, Ordering::Relaxed);
+    }
+    if let Some(found) = real::pthread_self().and_then(|function| locate(function as usize)) {
+        LIBC_START.store(found.start, Ordering::Relaxed);
     }
 }
 
@@ -60,6 +68,11 @@ pub fn prepare() {
 /// since the child inherits the parent's modules there too.
 pub fn forget_parent() {
     LOCK.store(false, Ordering::Release);
+}
+
+/// Is this object the loader or libc? They have unwind tables for all their code but the places where stacks begin.
+pub fn is_system(located: &Located) -> bool {
+    located.start == LOADER_START.load(Ordering::Relaxed) || located.start == LIBC_START.load(Ordering::Relaxed)
 }
 
 /// Does a hook's caller lie in the loader? Then something may be about to change.
@@ -81,28 +94,13 @@ pub fn changed() -> bool {
 
 /// Looks up the loaded object that contains an address.
 pub fn locate(address: usize) -> Option<Located> {
-    match find_object() {
+    match real::_dl_find_object() {
         Some(find) => locate_by(find, address),
         None => locate_by_iteration(address),
     }
 }
 
 type FindObject = unsafe extern "C" fn(*const c_void, *mut [usize; 16]) -> i32;
-
-fn find_object() -> Option<FindObject> {
-    static FOUND: AtomicUsize = AtomicUsize::new(0);
-    const NOT_THERE: usize = 1;
-    let address = match FOUND.load(Ordering::Relaxed) {
-        0 => {
-            let address = real::function(c"_dl_find_object").map_or(NOT_THERE, |address| address as usize);
-            FOUND.store(address, Ordering::Relaxed);
-            address
-        }
-        address => address,
-    };
-    // SAFETY: glibc's `_dl_find_object`.
-    (address != NOT_THERE).then(|| unsafe { core::mem::transmute::<usize, FindObject>(address) })
-}
 
 fn locate_by(find: FindObject, address: usize) -> Option<Located> {
     // `struct dl_find_object`: flags, start, end, link map, unwind table header, reserve.
@@ -114,13 +112,23 @@ fn locate_by(find: FindObject, address: usize) -> Option<Located> {
     let map = result[3] as *const usize;
     // `struct link_map` begins with l_addr and l_name.
     // SAFETY: the loader's entry of an object that is loaded now.
-    let (bias, name) = if map.is_null() { (result[1], 0) } else { unsafe { (*map, *map.add(1)) } };
-    Some(Located { start: result[1], end: result[2], bias, name: name as *const c_char, eh_frame_hdr: result[4] })
+    let (bias, name) = if map.is_null() {
+        (result[1], 0)
+    } else {
+        unsafe { (*map, *map.add(1)) }
+    };
+    Some(Located {
+        start: result[1],
+        end: result[2],
+        bias,
+        name: name as *const c_char,
+        eh_frame_hdr: result[4],
+    })
 }
 
 /// `struct dl_phdr_info`, its beginning.
 #[repr(C)]
-struct ObjectInfo {
+pub struct ObjectInfo {
     bias: usize,
     name: *const c_char,
     headers: *const ProgramHeader,
@@ -146,8 +154,6 @@ const PT_NOTE: u32 = 4;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 
 fn locate_by_iteration(address: usize) -> Option<Located> {
-    type Iterate =
-        unsafe extern "C" fn(unsafe extern "C" fn(*const ObjectInfo, usize, *mut c_void) -> i32, *mut c_void) -> i32;
     struct Search {
         address: usize,
         found: Option<Located>,
@@ -164,18 +170,21 @@ fn locate_by_iteration(address: usize) -> Option<Located> {
         }
         0
     }
-    let iterate = real::function(c"dl_iterate_phdr")?;
+    let iterate = real::dl_iterate_phdr()?;
     let mut search = Search { address, found: None };
     // SAFETY: the signature of `dl_iterate_phdr`; the callback gets our struct while it lives.
-    unsafe {
-        let iterate: Iterate = core::mem::transmute(iterate);
-        iterate(visit, &mut search as *mut Search as *mut c_void);
-    }
+    unsafe { iterate(visit, &mut search as *mut Search as *mut c_void) };
     search.found
 }
 
 fn describe(bias: usize, name: *const c_char, headers: &[ProgramHeader]) -> Located {
-    let mut located = Located { start: usize::MAX, end: 0, bias, name, eh_frame_hdr: 0 };
+    let mut located = Located {
+        start: usize::MAX,
+        end: 0,
+        bias,
+        name,
+        eh_frame_hdr: 0,
+    };
     for header in headers {
         let address = bias.wrapping_add(header.address as usize);
         match header.kind {
@@ -213,7 +222,10 @@ fn program_headers(located: &Located) -> &'static [ProgramHeader] {
 fn build_id(located: &Located) -> &'static [u8] {
     const NT_GNU_BUILD_ID: u32 = 3;
     for header in program_headers(located) {
-        let (start, size) = (located.bias.wrapping_add(header.address as usize), header.memory_size as usize);
+        let (start, size) = (
+            located.bias.wrapping_add(header.address as usize),
+            header.memory_size as usize,
+        );
         if header.kind != PT_NOTE || start < located.start || start.saturating_add(size) > located.end {
             continue;
         }
@@ -244,8 +256,14 @@ fn build_id(located: &Located) -> &'static [u8] {
 /// FNV-1a over what makes a module that one.
 fn identity(located: &Located, id: &[u8], path: &[u8]) -> u64 {
     let numbers = [located.start, located.end, located.bias];
-    let bytes = numbers.iter().flat_map(|number| number.to_le_bytes()).chain(id.iter().copied()).chain(path.iter().copied());
-    bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)) | 1
+    let bytes = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .chain(id.iter().copied())
+        .chain(path.iter().copied());
+    bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    }) | 1
 }
 
 /// Runs `inside` alone; `None` when another thread is in there and does not come out in time (it may be the one we interrupted).
@@ -279,7 +297,10 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     let known = &KNOWN[..COUNT.load(Ordering::Relaxed) as usize];
     let (id, name) = (build_id(located), name_of(located));
     let identity = identity(located, id, name);
-    if known.iter().any(|known| known.identity.load(Ordering::Relaxed) == identity) {
+    if known
+        .iter()
+        .any(|known| known.identity.load(Ordering::Relaxed) == identity)
+    {
         return;
     }
     let mut own_path = [0u8; MOST_PATH];
@@ -305,7 +326,10 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     if !write(Note::Here, &note[..at]) {
         return;
     }
-    let free = known.iter().position(|known| known.identity.load(Ordering::Relaxed) == 0).unwrap_or(known.len());
+    let free = known
+        .iter()
+        .position(|known| known.identity.load(Ordering::Relaxed) == 0)
+        .unwrap_or(known.len());
     if let Some(entry) = KNOWN.get(free) {
         entry.start.store(located.start, Ordering::Relaxed);
         entry.end.store(located.end, Ordering::Relaxed);

@@ -5,16 +5,16 @@
 
 use crate::modules;
 use core::cell::UnsafeCell;
-use core::ffi::{c_char, c_void, CStr};
+use core::ffi::{c_char, c_void};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 extern "C" {
     fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
     fn abort() -> !;
     fn __errno_location() -> *mut i32;
+    fn dlerror() -> *mut c_char;
 }
 
-const RTLD_DEFAULT: *mut c_void = core::ptr::null_mut();
 const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
 
 const UNRESOLVED: u32 = 0;
@@ -81,19 +81,44 @@ real_functions! {
     brk: fn(*mut u8) -> i32;
     sbrk: fn(isize) -> *mut u8;
     pthread_setname_np: fn(usize, *const c_char) -> i32;
+    // What else is asked of libc. All of it is looked up at once, at the first call of a hook: a later `dlsym` would take the place of an
+    // error message that the target has yet to ask for.
+    pthread_self: fn() -> usize;
+    pthread_getattr_np: fn(usize, *mut [u64; 8]) -> i32;
+    pthread_attr_getstack: fn(*const [u64; 8], *mut usize, *mut usize) -> i32;
+    pthread_attr_destroy: fn(*mut [u64; 8]) -> i32;
+    __register_atfork: fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn(), *mut c_void) -> i32;
+    _dl_find_object: fn(*const c_void, *mut [usize; 16]) -> i32;
+    dl_iterate_phdr: fn(VisitObject, *mut c_void) -> i32;
+    // Not called: their addresses tell where the loader and its idea of the stack are.
+    __tls_get_addr: fn() -> ();
+    __libc_stack_end: fn() -> ();
 }
+
+/// A visitor of loaded objects: description, its size, the visitor's own pointer.
+pub type VisitObject = unsafe extern "C" fn(*const modules::ObjectInfo, usize, *mut c_void) -> i32;
 
 #[cold]
 #[inline(never)]
 fn resolve() {
-    if STATE.compare_exchange(UNRESOLVED, RESOLVING, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+    if STATE
+        .compare_exchange(UNRESOLVED, RESOLVING, Ordering::AcqRel, Ordering::Relaxed)
+        .is_err()
+    {
         return;
     }
     let errno = Errno::save();
     resolve_all();
-    if let (Some(allocator), Some(libc)) =
-        (modules::locate(cell::malloc.load(Ordering::Relaxed)), modules::locate(abort as *const () as usize))
-    {
+    // Takes back the message about what this libc does not have: it is not the target's. The second call frees it.
+    // SAFETY: no arguments.
+    unsafe {
+        dlerror();
+        dlerror();
+    }
+    if let (Some(allocator), Some(libc)) = (
+        modules::locate(cell::malloc.load(Ordering::Relaxed)),
+        modules::locate(abort as *const () as usize),
+    ) {
         if allocator.start != libc.start {
             FOREIGN_START.store(allocator.start, Ordering::Relaxed);
             FOREIGN_END.store(allocator.end, Ordering::Relaxed);
@@ -101,6 +126,11 @@ fn resolve() {
     }
     STATE.store(RESOLVED, Ordering::Release);
     drop(errno);
+}
+
+/// Has everything been looked up? What `dlsym` allocates and frees meanwhile is ours, and not recorded.
+pub fn is_resolved() -> bool {
+    STATE.load(Ordering::Acquire) == RESOLVED
 }
 
 /// Is the allocator behind us another one than libc's?
@@ -133,54 +163,36 @@ impl Drop for Errno {
     }
 }
 
-/// A function of libc by name, `None` where this libc has none.
-pub fn function(name: &CStr) -> Option<*mut c_void> {
-    // SAFETY: a NUL-terminated name.
-    let address = unsafe { dlsym(RTLD_DEFAULT, name.as_ptr()) };
-    (!address.is_null()).then_some(address)
-}
-
 /// Registers the handlers that run before a fork, and in the child.
 pub fn register_at_fork(before: extern "C" fn(), child: extern "C" fn()) {
-    type Register =
-        unsafe extern "C" fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn(), *mut c_void) -> i32;
-    if let Some(address) = function(c"__register_atfork") {
+    if let Some(register) = __register_atfork() {
         // SAFETY: glibc's `__register_atfork(prepare, parent, child, dso_handle)`; this library is never unloaded, so it needs no handle.
-        unsafe {
-            let register: Register = core::mem::transmute(address);
-            register(before, None, child, core::ptr::null_mut());
-        }
+        unsafe { register(before, None, child, core::ptr::null_mut()) };
     }
 }
 
 /// Is this `pthread_t` the calling thread's?
 pub fn is_this_thread(thread: usize) -> bool {
-    // SAFETY: glibc's `pthread_self`, which takes nothing.
-    function(c"pthread_self").is_some_and(|address| unsafe {
-        core::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> usize>(address)() == thread
-    })
+    // SAFETY: takes nothing.
+    pthread_self().is_some_and(|this| unsafe { this() } == thread)
 }
 
 /// End of the main thread's stack, as the loader knows it.
 pub fn stack_end() -> usize {
-    match function(c"__libc_stack_end") {
-        // SAFETY: a pointer variable of the loader's, set before any program code runs.
-        Some(address) => (unsafe { *(address as *const usize) } + 4096) & !4095,
+    match __libc_stack_end() {
+        // SAFETY: not a function but a pointer variable of the loader's, set before any program code runs.
+        Some(variable) => (unsafe { *(variable as *const usize) } + 4096) & !4095,
         None => 0,
     }
 }
 
 /// Bounds of the calling thread's stack, `(0, 0)` when unknown. Calls libc, which may allocate.
 pub fn thread_stack() -> (usize, usize) {
-    type This = unsafe extern "C" fn() -> usize;
-    type Get = unsafe extern "C" fn(usize, *mut [u64; 8]) -> i32;
-    type Stack = unsafe extern "C" fn(*const [u64; 8], *mut usize, *mut usize) -> i32;
-    type Destroy = unsafe extern "C" fn(*mut [u64; 8]) -> i32;
     let (Some(this), Some(get), Some(stack), Some(destroy)) = (
-        function(c"pthread_self"),
-        function(c"pthread_getattr_np"),
-        function(c"pthread_attr_getstack"),
-        function(c"pthread_attr_destroy"),
+        pthread_self(),
+        pthread_getattr_np(),
+        pthread_attr_getstack(),
+        pthread_attr_destroy(),
     ) else {
         return (0, 0);
     };
@@ -189,10 +201,6 @@ pub fn thread_stack() -> (usize, usize) {
     let (mut low, mut size) = (0usize, 0usize);
     // SAFETY: POSIX and GNU signatures; `pthread_attr_t` has 56 bytes on 64-bit Linux.
     unsafe {
-        let this: This = core::mem::transmute(this);
-        let get: Get = core::mem::transmute(get);
-        let stack: Stack = core::mem::transmute(stack);
-        let destroy: Destroy = core::mem::transmute(destroy);
         if get(this(), &mut attributes) == 0 {
             if stack(&attributes, &mut low, &mut size) != 0 {
                 (low, size) = (0, 0);

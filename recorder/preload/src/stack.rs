@@ -96,11 +96,20 @@ pub fn find(address: usize, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool)
                 Rule::bare(Kind::Guess)
             } else {
                 // SAFETY: the mapping of a loaded object; the reader only follows its tables, which lie in mapped segments.
-                let module = unsafe {
-                    core::slice::from_raw_parts(located.start as *const u8, located.end - located.start)
-                };
+                let module =
+                    unsafe { core::slice::from_raw_parts(located.start as *const u8, located.end - located.start) };
                 let header = &module[located.eh_frame_hdr - located.start..];
-                rule_for(&Tables { header_address: located.eh_frame_hdr, header, start: located.start, module }, address)
+                let tables = Tables {
+                    header_address: located.eh_frame_hdr,
+                    header,
+                    start: located.start,
+                    module,
+                };
+                match rule_for(&tables, address) {
+                    // The entry of the loader, the beginning of a context made by `makecontext`: nobody called them.
+                    rule if rule.kind() == Kind::Guess && modules::is_system(&located) => Rule::bare(Kind::End),
+                    rule => rule,
+                }
             }
         }
         None => Rule::bare(Kind::Guess),
@@ -112,7 +121,10 @@ pub fn find(address: usize, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool)
 fn take(taken: &[AtomicBool]) -> Option<usize> {
     // Whoever holds one needs microseconds, unless it was preempted, or is the one that we interrupted.
     for _ in 0..10_000 {
-        if let Some(index) = taken.iter().position(|taken| !taken.load(Ordering::Relaxed) && !taken.swap(true, Ordering::Acquire)) {
+        if let Some(index) = taken
+            .iter()
+            .position(|taken| !taken.load(Ordering::Relaxed) && !taken.swap(true, Ordering::Acquire))
+        {
             return Some(index);
         }
         core::hint::spin_loop();
@@ -139,7 +151,10 @@ pub fn on_cold_stack<T>(run: impl FnOnce() -> T) -> Option<T> {
         return None;
     }
     let index = take(&COLD_TAKEN)?;
-    let mut call = Call { run: Some(run), result: None };
+    let mut call = Call {
+        run: Some(run),
+        result: None,
+    };
     let function = entry(&call);
     // SAFETY: this stack is ours until given back; its top is page-aligned; panics do not unwind.
     unsafe {
@@ -165,9 +180,7 @@ impl Loan {
     /// The memory.
     pub fn frames(&mut self) -> &mut [Frame] {
         // SAFETY: mapped zeroed memory of this size, nobody else's until given back.
-        unsafe {
-            core::slice::from_raw_parts_mut(LOAN.load(Ordering::Acquire).add(self.0 * LOAN_FRAMES), LOAN_FRAMES)
-        }
+        unsafe { core::slice::from_raw_parts_mut(LOAN.load(Ordering::Acquire).add(self.0 * LOAN_FRAMES), LOAN_FRAMES) }
     }
 }
 

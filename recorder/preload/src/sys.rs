@@ -82,12 +82,23 @@ pub unsafe fn map_file(path: *const u8) -> Option<(*const u8, usize)> {
 pub fn read_file(path: &core::ffi::CStr, into: &mut [u8]) -> usize {
     // SAFETY: a NUL-terminated path and a buffer of the length given; the descriptor is ours alone until closed.
     unsafe {
-        let Some(fd) = checked(raw_syscall!(Sysno::openat, AT_FDCWD, path.as_ptr(), O_RDONLY | O_CLOEXEC, 0)) else {
+        let Some(fd) = checked(raw_syscall!(
+            Sysno::openat,
+            AT_FDCWD,
+            path.as_ptr(),
+            O_RDONLY | O_CLOEXEC,
+            0
+        )) else {
             return 0;
         };
         let mut at = 0;
         while at < into.len() {
-            match checked(raw_syscall!(Sysno::read, fd, into.as_mut_ptr().add(at), into.len() - at)) {
+            match checked(raw_syscall!(
+                Sysno::read,
+                fd,
+                into.as_mut_ptr().add(at),
+                into.len() - at
+            )) {
                 Some(0) | None => break,
                 Some(count) => at += count,
             }
@@ -100,8 +111,15 @@ pub fn read_file(path: &core::ffi::CStr, into: &mut [u8]) -> usize {
 /// Target of a symbolic link; number of bytes, 0 on any failure.
 pub fn read_link(path: &core::ffi::CStr, into: &mut [u8]) -> usize {
     // SAFETY: a NUL-terminated path and a buffer of the length given.
-    let result =
-        unsafe { raw_syscall!(Sysno::readlinkat, AT_FDCWD, path.as_ptr(), into.as_mut_ptr(), into.len()) };
+    let result = unsafe {
+        raw_syscall!(
+            Sysno::readlinkat,
+            AT_FDCWD,
+            path.as_ptr(),
+            into.as_mut_ptr(),
+            into.len()
+        )
+    };
     checked(result).unwrap_or(0)
 }
 
@@ -129,7 +147,11 @@ pub fn on_signal_stack() -> bool {
         flags: i32,
         size: usize,
     }
-    let mut now = SignalStack { sp: 0, flags: 0, size: 0 };
+    let mut now = SignalStack {
+        sp: 0,
+        flags: 0,
+        size: 0,
+    };
     // SAFETY: only asks; the struct is the kernel's `stack_t`.
     unsafe { raw_syscall!(Sysno::sigaltstack, 0, &mut now as *mut SignalStack) };
     now.flags & SS_ONSTACK != 0

@@ -6,6 +6,7 @@
 
 use crate::life::{self, Recording};
 use crate::{arch, real, sys};
+use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heaptape_shm::ring::Producer;
 use heaptape_shm::slot::{life as slot_life, IDLE};
@@ -26,22 +27,22 @@ const MOST_FRAMES_BYTES: usize = 64 << 20;
 /// [`Thread::generation`] while a new owner moves in.
 const CHANGING_HANDS: u32 = u32::MAX;
 
-/// The thread-local block; zeroed at the start of a thread.
+/// The thread-local block; zeroed at the start of a thread. Cells, since the libc functions that we call may call our hooks.
 #[repr(C)]
 pub struct Local {
     /// This thread's state, if it has one.
-    pub thread: *mut Thread,
+    pub thread: Cell<*mut Thread>,
     /// What the thread is doing; see [`Doing`].
-    pub doing: Doing,
+    pub doing: Cell<Doing>,
     /// Level of the event being written.
-    pub level: u32,
+    pub level: Cell<u32>,
     /// Slot of the return address of the hook that is writing.
-    pub site: usize,
+    pub site: Cell<usize>,
     /// Events to let pass before asking for a slot again.
-    pub patience: u32,
+    pub patience: Cell<u32>,
 }
 
-const _: () = assert!(core::mem::size_of::<Local>() == 32);
+const _: () = assert!(core::mem::size_of::<Local>() <= 48);
 
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,13 +96,10 @@ pub fn prepare() -> bool {
 
 /// In a forked child: the parent's threads are not here.
 pub fn forget_parent() {
-    // SAFETY: the block of the calling thread.
-    unsafe {
-        let local = arch::local();
-        (*local).thread = core::ptr::null_mut();
-        (*local).doing = Doing::Nothing;
-        (*local).patience = 0;
-    }
+    let local = arch::local();
+    local.thread.set(core::ptr::null_mut());
+    local.doing.set(Doing::Nothing);
+    local.patience.set(0);
 }
 
 impl Thread {
@@ -132,7 +130,11 @@ impl Thread {
     /// Gets (more) memory for frames; the cached stack is forgotten. `false` when there is no more.
     #[cold]
     pub fn grow_frames(&mut self) -> bool {
-        let bytes = if self.frames_bytes == 0 { FIRST_FRAMES_BYTES } else { self.frames_bytes * 4 };
+        let bytes = if self.frames_bytes == 0 {
+            FIRST_FRAMES_BYTES
+        } else {
+            self.frames_bytes * 4
+        };
         if bytes > MOST_FRAMES_BYTES {
             return false;
         }
@@ -153,56 +155,60 @@ impl Thread {
     /// Takes a slot for a level.
     #[cold]
     pub fn claim(&mut self, recording: &Recording, level: usize) -> bool {
-        let slots = recording.segment.threads();
-        let start = self.tid as usize % slots.len().max(1);
-        for step in 0..slots.len() {
-            let index = (start + step) % slots.len();
-            let slot = &slots[index];
-            if slot.life.load(Ordering::Relaxed) == slot_life::FREE
-                && slot.claim(recording.process(), self.tid, level as u32)
-            {
-                let generation = slot.generation.load(Ordering::Relaxed);
-                self.levels[level] = Level { slot: index as u32, generation, producer: Producer::new() };
-                return true;
-            }
-        }
-        recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
-        false
+        let Some(slot) = recording
+            .segment
+            .claim_thread(recording.process(), self.tid, level as u32)
+        else {
+            recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let generation = recording.segment.threads()[slot as usize]
+            .generation
+            .load(Ordering::Relaxed);
+        self.levels[level] = Level {
+            slot,
+            generation,
+            producer: Producer::new(),
+        };
+        true
     }
 }
 
 /// Gives the calling thread a state and a slot. `None` when there is none to be had.
 #[cold]
 #[inline(never)]
-pub fn attach(recording: &Recording, local: &mut Local) -> Option<&'static mut Thread> {
-    if local.patience > 0 {
-        local.patience -= 1;
+pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Thread> {
+    if local.patience.get() > 0 {
+        local.patience.set(local.patience.get() - 1);
         recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
         return None;
     }
     let tid = sys::tid();
     let main = tid == sys::pid();
-    let doing = local.doing;
-    local.doing = Doing::Muted;
+    let doing = local.doing.replace(Doing::Muted);
     let (low, high) = if main { main_stack() } else { real::thread_stack() };
-    local.doing = doing;
+    local.doing.set(doing);
     let Some(thread) = take(recording) else {
         recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
-        local.patience = 1000;
+        local.patience.set(1000);
         return None;
     };
     thread.tid = tid;
-    thread.levels = [Level { slot: NONE, generation: 0, producer: Producer::new() }; LEVELS];
+    thread.levels = [Level {
+        slot: NONE,
+        generation: 0,
+        producer: Producer::new(),
+    }; LEVELS];
     thread.cache = StackCache::new(low, high);
     if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
         thread.grow_frames();
     }
     if !thread.claim(recording, 0) {
         thread.generation.store(0, Ordering::Release);
-        local.patience = 1000;
+        local.patience.set(1000);
         return None;
     }
-    local.thread = thread;
+    local.thread.set(thread);
     Some(thread)
 }
 
@@ -224,8 +230,16 @@ fn take(recording: &Recording) -> Option<&'static mut Thread> {
         if seen == CHANGING_HANDS {
             continue;
         }
-        let gone = seen != generation || thread.slot(recording, 0).is_none_or(|slot| slot.life.load(Ordering::Acquire) == slot_life::FREE);
-        if gone && thread.generation.compare_exchange(seen, CHANGING_HANDS, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let gone = seen != generation
+            || thread
+                .slot(recording, 0)
+                .is_none_or(|slot| slot.life.load(Ordering::Acquire) == slot_life::FREE);
+        if gone
+            && thread
+                .generation
+                .compare_exchange(seen, CHANGING_HANDS, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
             thread.generation.store(generation, Ordering::Release);
             return Some(thread);
         }
