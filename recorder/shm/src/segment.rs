@@ -68,6 +68,7 @@ impl Geometry {
 }
 
 /// Header of a chunk; the data words follow.
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub struct ChunkHeader {
     /// The chunk that the thread went on to; [`crate::NONE`] while this one is its last. A chunk with a successor gets no more data.
@@ -165,6 +166,21 @@ impl Segment {
                 self.geometry.threads as usize,
             )
         }
+    }
+
+    /// Claims a free process slot and fills it in; see [`ProcessSlot::claim`]. Must come before the image's first stamp.
+    pub fn claim_process(&self, pid: u32, parent_pid: u32, forked_from: u32, stamp: u64) -> Option<u32> {
+        self.control()
+            .process_claims
+            .search(self.processes(), |slot| slot.claim(pid, parent_pid, forked_from, stamp))
+    }
+
+    /// Claims a free thread slot and fills it in; see [`ThreadSlot::claim`]. Must come before the thread's first stamp: the collector takes
+    /// what it cannot see for not there, and would let later events of other threads pass.
+    pub fn claim_thread(&self, process: u32, tid: u32, level: u32) -> Option<u32> {
+        self.control()
+            .thread_claims
+            .search(self.threads(), |slot| slot.claim(process, tid, level))
     }
 
     /// The header of a chunk, `None` when there is no such chunk.

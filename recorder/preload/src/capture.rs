@@ -1,0 +1,307 @@
+//! The stack of an event, as a difference to the one before it in the same ring.
+#![allow(unsafe_code)]
+
+use crate::arch;
+use crate::event::{fill, Site, Writer};
+use crate::modules;
+use crate::stack::{self, Loan, Rules};
+use crate::thread::Thread;
+use core::sync::atomic::Ordering;
+use heaptape_shm::control::StackMode;
+use heaptape_shm::entry::{flag, kind, note, Head};
+use heaptape_stacks::rule::Kind;
+use heaptape_stacks::{Capture, Frame, Rule};
+
+/// Frames that go into one entry; deeper changes are sent ahead.
+const MOST_INLINE: usize = 256;
+
+/// The stack of an event that is about to be written.
+pub struct Stack {
+    /// First of the frames to push, in the thread's memory or on loan.
+    first: *const Frame,
+    /// Frames to push.
+    pub push: u16,
+    pop: u16,
+    flags: u16,
+    /// What to do once the event is written.
+    after: After,
+}
+
+enum After {
+    /// The list of the thread is to become what was written.
+    Keep(Capture),
+    /// The stack was walked in borrowed memory, which is to be given back. The list, if there was one, is forgotten.
+    GiveBack { _loan: Loan },
+    /// Nothing.
+    Leave,
+}
+
+impl Stack {
+    const NONE: Stack = Stack {
+        first: core::ptr::null(),
+        push: 0,
+        pop: 0,
+        flags: 0,
+        after: After::Leave,
+    };
+
+    /// Takes the stack of the hook's caller.
+    #[inline(always)]
+    pub fn take(writer: Writer, site: Site) -> Stack {
+        let mode = writer.recording.options.stack_mode;
+        if mode == StackMode::None {
+            return Stack::NONE;
+        }
+        if modules::changed() && !modules::note_caller(site.caller()) {
+            writer.refresh_modules();
+        }
+        let innermost = Frame {
+            slot: site.slot as usize,
+            pc: site.caller(),
+            fp: site.fp,
+        };
+        // SAFETY: this thread's own state; looking up a rule touches only its rings.
+        let (cache, frames) = unsafe { (*writer.thread).stack() };
+        if writer.level == 0 && !frames.is_empty() {
+            let rules = Rules::now();
+            let rule = |address: usize| match rules.known(address) {
+                Some(rule) => rule,
+                None => writer.find_rule(address),
+            };
+            // SAFETY: the site is the live frame of the hook's caller.
+            if let Ok(capture) = unsafe { cache.capture(frames, innermost, rule) } {
+                let push = frames.len() - capture.first;
+                if push <= MOST_INLINE
+                    && capture.pop <= u16::MAX as usize
+                    && !capture.truncated
+                    && !writer.recording.options.check_stacks
+                {
+                    return Stack {
+                        first: frames.as_ptr().wrapping_add(capture.first),
+                        push: push as u16,
+                        pop: capture.pop as u16,
+                        flags: if capture.reset { flag::RESET } else { 0 },
+                        after: After::Keep(capture),
+                    };
+                }
+                return writer.unusual(capture, innermost);
+            }
+        }
+        writer.take_otherwise(innermost)
+    }
+
+    /// First word of the event's entry.
+    #[inline(always)]
+    pub fn head(&self, kind: u8, api: u8) -> Head {
+        Head {
+            kind,
+            api,
+            push: self.push,
+            pop: self.pop,
+            flags: self.flags,
+        }
+    }
+
+    /// The frames to push, outermost first.
+    #[inline(always)]
+    pub fn fresh(&self) -> &[Frame] {
+        if self.push == 0 {
+            return &[];
+        }
+        // SAFETY: in the thread's own memory, or on loan until `done`.
+        unsafe { core::slice::from_raw_parts(self.first, self.push as usize) }
+    }
+
+    /// After the event: if it was `written`, its stack is the one that the next event differs from.
+    #[inline(always)]
+    pub fn done(self, writer: Writer, written: bool) {
+        if let After::Keep(capture) = self.after {
+            if written {
+                // SAFETY: this thread's own state.
+                let (cache, frames) = unsafe { (*writer.thread).stack() };
+                cache.keep(frames, &capture);
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn own(&self) -> &mut Thread {
+        // SAFETY: this thread's own state; who borrows it here lets go before the next borrows it.
+        unsafe { &mut *self.thread }
+    }
+
+    fn rule(self, address: usize) -> Rule {
+        Rules::now().known(address).unwrap_or_else(|| self.find_rule(address))
+    }
+
+    /// A captured stack that is long, cut short, or to be checked.
+    #[cold]
+    #[inline(never)]
+    fn unusual(self, capture: Capture, innermost: Frame) -> Stack {
+        if self.recording.options.check_stacks {
+            self.check(&capture, innermost);
+        }
+        let (cache, frames) = self.own().stack();
+        let flags = self.flags(&capture);
+        let fresh = &frames[capture.first..];
+        if fresh.len() <= MOST_INLINE && capture.pop <= u16::MAX as usize {
+            let (push, pop) = (fresh.len() as u16, capture.pop as u16);
+            return Stack {
+                first: fresh.as_ptr(),
+                push,
+                pop,
+                flags,
+                after: After::Keep(capture),
+            };
+        }
+        if self.send_ahead(&capture, flags, fresh) {
+            cache.keep(frames, &capture);
+        } else {
+            cache.forget();
+        }
+        Stack::NONE
+    }
+
+    /// The thread has no memory of its own, a handler has interrupted it, or the stack is deeper than ever.
+    #[cold]
+    #[inline(never)]
+    fn take_otherwise(self, innermost: Frame) -> Stack {
+        let nested = self.level > 0;
+        if nested || self.own().stack().1.is_empty() {
+            let Some(mut loan) = Loan::take() else {
+                return self.no_stack();
+            };
+            let cache = self.own().stack().0.emptied();
+            // SAFETY: the site is the live frame of the hook's caller.
+            if let Ok(capture) = unsafe { cache.capture(loan.frames(), innermost, |address| self.rule(address)) } {
+                let flags = self.flags(&capture);
+                let fresh = &loan.frames()[capture.first..];
+                if fresh.len() > MOST_INLINE {
+                    self.send_ahead(&capture, flags, fresh);
+                    return Stack::NONE;
+                }
+                let (first, push) = (fresh.as_ptr(), fresh.len() as u16);
+                return Stack {
+                    first,
+                    push,
+                    pop: 0,
+                    flags,
+                    after: After::GiveBack { _loan: loan },
+                };
+            }
+            if nested {
+                return self.no_stack();
+            }
+        }
+        while self.own().grow_frames() {
+            let (cache, frames) = self.own().stack();
+            // SAFETY: as above.
+            if let Ok(capture) = unsafe { cache.capture(frames, innermost, |address| self.rule(address)) } {
+                return self.unusual(capture, innermost);
+            }
+        }
+        self.no_stack()
+    }
+
+    /// Nothing could be had: the stack is empty and says that it was cut.
+    fn no_stack(self) -> Stack {
+        if self.level == 0 {
+            self.own().stack().0.forget();
+        }
+        self.count_truncated();
+        Stack {
+            flags: flag::RESET | flag::TRUNCATED,
+            ..Stack::NONE
+        }
+    }
+
+    fn flags(self, capture: &Capture) -> u16 {
+        if capture.truncated {
+            self.count_truncated();
+        }
+        u16::from(capture.reset) * flag::RESET + u16::from(capture.truncated) * flag::TRUNCATED
+    }
+
+    /// Sends a long stack in entries of its own. `false` when not all of it could be sent.
+    fn send_ahead(self, capture: &Capture, mut flags: u16, fresh: &[Frame]) -> bool {
+        let mut pop = capture.pop;
+        let mut sent = 0;
+        while pop > 0 || sent < fresh.len() {
+            let part = pop.min(u16::MAX as usize);
+            pop -= part;
+            let frames = if pop > 0 {
+                &[][..]
+            } else {
+                &fresh[sent..fresh.len().min(sent + MOST_INLINE)]
+            };
+            let words = 2 + frames.len();
+            let Some(room) = self.room(words) else { return false };
+            let head = Head {
+                kind: kind::STACK,
+                api: 0,
+                push: frames.len() as u16,
+                pop: part as u16,
+                flags,
+            };
+            fill(room, head, arch::stamp(), &[], frames);
+            self.publish(words);
+            sent += frames.len();
+            flags = 0;
+        }
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_rule(self, address: usize) -> Rule {
+        let guess = self.recording.options.stack_mode == StackMode::FramePointers;
+        self.muted(|| stack::find(address, guess, &mut |kind, bytes| self.module_note(kind, bytes)))
+            .unwrap_or(Rule::bare(Kind::Unknown))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refresh_modules(self) {
+        self.muted(|| modules::refresh(&mut |kind, bytes| self.module_note(kind, bytes)));
+    }
+
+    /// Walks the whole stack, and counts a mismatch if the capture says something else.
+    fn check(self, capture: &Capture, innermost: Frame) {
+        let Some(mut loan) = Loan::take() else { return };
+        let whole = self.own().stack().0.emptied();
+        // SAFETY: the live frame of the hook's caller.
+        let Ok(full) = (unsafe { whole.capture(loan.frames(), innermost, |address| self.rule(address)) }) else {
+            return;
+        };
+        let expected = loan.frames()[full.first..].iter().map(Frame::return_address);
+        let frames = self.own().stack().1;
+        let got = frames[..capture.shared]
+            .iter()
+            .chain(&frames[capture.first..])
+            .map(Frame::return_address);
+        if !expected.eq(got) {
+            if let Some(process) = self.recording.process_slot() {
+                process.mismatches.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn module_note(self, kind: modules::Note, bytes: &[u8]) -> bool {
+        self.note(
+            if kind == modules::Note::Gone {
+                note::MODULE_GONE
+            } else {
+                note::MODULE
+            },
+            bytes,
+        )
+    }
+
+    #[cold]
+    fn count_truncated(self) {
+        if let Some(process) = self.recording.process_slot() {
+            process.truncated.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
