@@ -1,8 +1,9 @@
 //! Decoding an events block. The bytes are nobody's friend: every number is checked before it is used.
 
-use super::habits::{Habits, Site, Trail};
+use super::habits::{Habits, Site};
 use super::heap::{Class, Heap, Home, NONE};
 use super::layout::*;
+use super::thread::Thread;
 use crate::block::Block;
 use crate::bytes::{unzigzag, Cursor, Malformed};
 use crate::columns::{EventColumns, OpCode, Second, NO_BIRTH};
@@ -15,21 +16,6 @@ pub(crate) struct Scratch {
     habits: Habits,
     heap: Heap,
     threads: Vec<Thread>,
-}
-
-/// What is known of a thread within the block.
-#[derive(Clone, Debug)]
-struct Thread {
-    ix: ThreadIx,
-    trail: Trail,
-    /// Where the last birth's chunk ends.
-    end: Address,
-    /// Address of the last stray death.
-    stray: Address,
-    /// Node of the last death of a block born here.
-    dead: u32,
-    /// Node whose address was used again last.
-    reused: u32,
 }
 
 /// Decodes the payload of `block` into empty columns.
@@ -170,14 +156,7 @@ impl Reader<'_> {
         if self.thread == count {
             let ix = ThreadIx(column.varint32()?);
             self.heap.add_thread();
-            self.threads.push(Thread {
-                ix,
-                trail: Trail::default(),
-                end: Address(0),
-                stray: Address(0),
-                dead: 0,
-                reused: 0,
-            });
+            self.threads.push(Thread::new(ix));
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ mod encode;
 mod habits;
 mod heap;
 mod layout;
+mod thread;
 
 pub(crate) use decode::{decode, Scratch};
 pub(crate) use encode::Encoder;
