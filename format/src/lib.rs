@@ -3,7 +3,7 @@
 //! `docs/FORMAT.md` is the normative description of the bytes; this crate is its implementation.
 //! It never performs IO, never panics on any input, never allocates by an unchecked length and contains no `unsafe`.
 //!
-//! Writing: [`Writer`]. Reading: [`scan`] finds the blocks and the damage, [`read_events`] and [`read_tables`] decode single blocks.
+//! Writing: [`Writer`]. Reading: [`scan()`] finds the blocks and the damage, [`read_events`] and [`read_tables`] decode single blocks.
 
 pub mod block;
 mod bound;
