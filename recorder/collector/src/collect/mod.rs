@@ -27,6 +27,9 @@ const BUFFER_KEPT: usize = 1 << 20;
 /// When the launched program has ended, its children get this long to follow before the launcher is let go.
 const LEAVE_TAKING: Duration = Duration::from_millis(300);
 
+/// A program has this long from its start to its first allocation, when it is the only one left.
+const START_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What a collector works with.
 pub struct Collector<H: Host, S: Sink> {
     drain: Drain<H>,
@@ -40,6 +43,8 @@ pub struct Collector<H: Host, S: Sink> {
     launched_identity: Option<Identity>,
     launched_end: Option<ProcessEnd>,
     ended_at: Option<Instant>,
+    /// Since when no recorded process has been running.
+    alone_since: Option<Instant>,
     check_stacks: bool,
 }
 
@@ -62,6 +67,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             launched_identity,
             launched_end: None,
             ended_at: None,
+            alone_since: None,
             check_stacks: segment.control().options().check_stacks,
         };
         collector.write();
@@ -124,13 +130,19 @@ impl<H: Host, S: Sink> Collector<H, S> {
     }
 
     /// Whether nothing more can come.
-    fn complete(&self) -> bool {
+    fn complete(&mut self) -> bool {
         let launched_gone = self.launched_end.is_some()
             || (self.channel.is_none()
                 && self
                     .launched_identity
                     .is_none_or(|identity| !self.drain.scribe.host.alive(identity)));
-        launched_gone && !self.drain.anybody_alive()
+        if !launched_gone || self.drain.anybody_alive() {
+            self.alone_since = None;
+            return false;
+        }
+        // A program that the last of them has started may not have come as far as its first allocation.
+        let alone = self.alone_since.get_or_insert_with(Instant::now).elapsed();
+        alone > START_PATIENCE || self.drain.scribe.host.starting(std::process::id()).is_empty()
     }
 
     fn write(&mut self) {

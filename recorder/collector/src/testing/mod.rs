@@ -73,6 +73,9 @@ impl Host for FakeHost {
     fn shares(&self, _pid: u32) -> Option<Shares> {
         None
     }
+    fn starting(&self, _collector: u32) -> Vec<u32> {
+        Vec::new()
+    }
     fn barrier(&self) {
         self.0.barriers.set(self.0.barriers.get() + 1);
     }
