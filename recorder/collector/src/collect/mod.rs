@@ -43,6 +43,8 @@ pub struct Collector<H: Host, S: Sink> {
     launched_identity: Option<Identity>,
     launched_end: Option<ProcessEnd>,
     ended_at: Option<Instant>,
+    /// A recorded program has declared the recording dead.
+    deserted: bool,
     /// Since when no recorded process has been running.
     alone_since: Option<Instant>,
     check_stacks: bool,
@@ -68,6 +70,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             launched_end: None,
             ended_at: None,
             alone_since: None,
+            deserted: false,
             check_stacks: segment.control().options().check_stacks,
         };
         collector.write();
@@ -118,6 +121,9 @@ impl<H: Host, S: Sink> Collector<H, S> {
             if self.output.error().is_some() {
                 self.give_up();
                 return;
+            }
+            if self.drain.segment().control().state() == State::Dead {
+                self.deserted = true;
             }
             if self.ended_at.is_some_and(|ended| ended.elapsed() > LEAVE_TAKING) {
                 self.let_launcher_go();
@@ -270,6 +276,15 @@ impl<H: Host, S: Sink> Collector<H, S> {
         }
     }
 
+    /// Why the tape is not all that it should be.
+    fn error(&self) -> Option<String> {
+        let deserted = "a recorded program waited too long for the collector, and went on unrecorded";
+        self.output
+            .error()
+            .map(plain)
+            .or_else(|| self.deserted.then(|| deserted.into()))
+    }
+
     fn summary(&self) -> Summary {
         let totals = self.drain.totals();
         Summary {
@@ -279,7 +294,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             lost_processes: totals.lost_processes,
             images: self.drain.scribe.images.seen(),
             mismatches: self.check_stacks.then_some(totals.mismatches),
-            error: self.output.error().map(|error| plain(error)),
+            error: self.error(),
         }
     }
 
@@ -328,7 +343,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
         self.drain.scribe.writer.finish(&end, &mut last);
         self.output.write(&last);
         summary.bytes = self.output.written();
-        summary.error = self.output.error().map(|error| plain(error));
+        summary.error = self.output.error().map(plain).or(summary.error);
         if let Some(channel) = &self.channel {
             let _ = channel.send(&ToLauncher::Finished(summary));
         }

@@ -156,7 +156,9 @@ impl<H: Host> Drain<H> {
                 image.streams = image.streams.saturating_sub(1);
             }
         }
-        self.wake_waiters(freed);
+        if freed {
+            self.wake_waiters();
+        }
     }
 
     fn retire_images(&mut self) {

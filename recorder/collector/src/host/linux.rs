@@ -133,9 +133,9 @@ impl Host for Linux {
         }
     }
 
-    fn wake(&self, word: &AtomicU32) {
+    fn wake(&self, word: &AtomicU32, most: u32) {
         // Fails only for words that are not mapped.
-        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), i32::MAX as u32);
+        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), most);
     }
 }
 

@@ -84,6 +84,6 @@ pub trait Host {
     fn starting(&self, collector: u32) -> Vec<u32>;
     /// Makes every processor see what this one has stored, and this one what every other has; see `heaptape_shm::ring`.
     fn barrier(&self);
-    /// Wakes the recorded threads that wait for space in this word.
-    fn wake(&self, word: &std::sync::atomic::AtomicU32);
+    /// Wakes at most so many of the recorded threads that wait for space on this word.
+    fn wake(&self, word: &std::sync::atomic::AtomicU32, most: u32);
 }
