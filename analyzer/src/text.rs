@@ -136,7 +136,10 @@ mod tests {
         for code in (0u32..0xa0).chain(0x2000..0x2070).chain([0xfeff, 0xe0001]) {
             let Some(c) = char::from_u32(code) else { continue };
             let text = Text::new(&c.to_string());
-            assert!(!text.as_str().chars().any(is_unsafe), "{code:x} came through as {text:?}");
+            assert!(
+                !text.as_str().chars().any(is_unsafe),
+                "{code:x} came through as {text:?}"
+            );
         }
     }
 

@@ -3,8 +3,8 @@
 use super::matching::{shard_of, Fate, HeapOp, SHARDS};
 use crate::table::{ClockBlock, Flags, MappingKind, MappingRow, Mappings, NEVER};
 use crate::tape::{Catalog, StackIx, Tape};
-use heaptape_format::decode::{read_events, EventColumns};
 use heaptape_format::scan::Block;
+use heaptape_format::{read_events, EventColumns};
 use heaptape_format::{Address, AllocApi, Bytes, Damage, Event, EventNo, MapApi, Op, ProcessIx, StackId, ThreadIx};
 
 /// A block of memory that came to life in this block of events.
@@ -20,16 +20,33 @@ pub(super) struct Birth {
 /// A change of address space.
 pub(super) enum MappingChange {
     Map(MappingRow),
-    Unmap { process: Option<ProcessIx>, start: Address, length: Bytes, event: EventNo },
-    Remap { old: Address, old_length: Bytes, new: MappingRow },
-    Break { old_end: Address, new: MappingRow },
+    Unmap {
+        process: Option<ProcessIx>,
+        start: Address,
+        length: Bytes,
+        event: EventNo,
+    },
+    Remap {
+        old: Address,
+        old_length: Bytes,
+        new: MappingRow,
+    },
+    Break {
+        old_end: Address,
+        new: MappingRow,
+    },
 }
 
 impl MappingChange {
     pub(super) fn apply(self, mappings: &mut Mappings) {
         match self {
             MappingChange::Map(row) => mappings.map(row),
-            MappingChange::Unmap { process, start, length, event } => {
+            MappingChange::Unmap {
+                process,
+                start,
+                length,
+                event,
+            } => {
                 mappings.unmap(process, start, length, event);
             }
             MappingChange::Remap { old, old_length, new } => mappings.remap(old, old_length, new),
@@ -103,14 +120,38 @@ impl Digest {
             kind,
         };
         match op {
-            Op::Alloc { api, address, size, stack: id } => {
-                let birth = Birth { event: number, size, stack: stack(id), thread, api, flags: Flags::default() };
+            Op::Alloc {
+                api,
+                address,
+                size,
+                stack: id,
+            } => {
+                let birth = Birth {
+                    event: number,
+                    size,
+                    stack: stack(id),
+                    thread,
+                    api,
+                    flags: Flags::default(),
+                };
                 let id = self.born(birth);
                 self.push(number, process, address, Fate::Born(id));
             }
             Op::Free { address } => self.push(number, process, address, Fate::Freed),
-            Op::Resize { api, address, size, stack: id } => {
-                let birth = Birth { event: number, size, stack: stack(id), thread, api, flags: Flags::REALLOC };
+            Op::Resize {
+                api,
+                address,
+                size,
+                stack: id,
+            } => {
+                let birth = Birth {
+                    event: number,
+                    size,
+                    stack: stack(id),
+                    thread,
+                    api,
+                    flags: Flags::REALLOC,
+                };
                 let id = self.born(birth);
                 self.push(number, process, address, Fate::Resized(id));
             }
@@ -118,27 +159,64 @@ impl Digest {
                 self.moves.push((thread, Err(number)));
                 self.push(number, process, address, Fate::MovedOut);
             }
-            Op::MoveIn { api, address, size, stack: id } => {
-                let birth = Birth { event: number, size, stack: stack(id), thread, api, flags: Flags::REALLOC };
+            Op::MoveIn {
+                api,
+                address,
+                size,
+                stack: id,
+            } => {
+                let birth = Birth {
+                    event: number,
+                    size,
+                    stack: stack(id),
+                    thread,
+                    api,
+                    flags: Flags::REALLOC,
+                };
                 let id = self.born(birth);
                 self.moves.push((thread, Ok(id)));
                 self.push(number, process, address, Fate::Born(id));
             }
-            Op::Map { api, address, length, stack: id } => {
+            Op::Map {
+                api,
+                address,
+                length,
+                stack: id,
+            } => {
                 let kind = match api {
                     MapApi::Anonymous => MappingKind::Anonymous,
                     MapApi::File => MappingKind::File,
                 };
-                self.mappings.push(MappingChange::Map(row(address, length, stack(id), kind)));
+                self.mappings
+                    .push(MappingChange::Map(row(address, length, stack(id), kind)));
             }
             Op::Unmap { address, length } => {
-                self.mappings.push(MappingChange::Unmap { process, start: address, length, event: number });
+                self.mappings.push(MappingChange::Unmap {
+                    process,
+                    start: address,
+                    length,
+                    event: number,
+                });
             }
-            Op::Remap { old_address, old_length, address, length, stack: id } => {
+            Op::Remap {
+                old_address,
+                old_length,
+                address,
+                length,
+                stack: id,
+            } => {
                 let new = row(address, length, stack(id), MappingKind::Anonymous);
-                self.mappings.push(MappingChange::Remap { old: old_address, old_length, new });
+                self.mappings.push(MappingChange::Remap {
+                    old: old_address,
+                    old_length,
+                    new,
+                });
             }
-            Op::Brk { old_end, new_end, stack: id } => {
+            Op::Brk {
+                old_end,
+                new_end,
+                stack: id,
+            } => {
                 let new = row(new_end, Bytes(0), stack(id), MappingKind::Brk);
                 self.mappings.push(MappingChange::Break { old_end, new });
             }
@@ -152,6 +230,11 @@ impl Digest {
 
     fn push(&mut self, event: EventNo, process: Option<ProcessIx>, address: Address, fate: Fate) {
         let process = process.unwrap_or(super::matching::NOBODY);
-        self.ops[shard_of(process, address)].push(HeapOp { event, process, address, fate });
+        self.ops[shard_of(process, address)].push(HeapOp {
+            event,
+            process,
+            address,
+            fate,
+        });
     }
 }

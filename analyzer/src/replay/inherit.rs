@@ -41,7 +41,11 @@ pub(super) fn settle(
         for touch in group {
             match found {
                 Some((row, true)) => {
-                    deaths.push(InheritedDeath { process: touch.process, event: touch.event, row });
+                    deaths.push(InheritedDeath {
+                        process: touch.process,
+                        event: touch.event,
+                        row,
+                    });
                     if touch.is_free {
                         counters.inherited_frees += 1;
                     } else {
@@ -79,7 +83,11 @@ impl<'a> History<'a> {
         for touch in touches {
             first_touch.entry((touch.process, touch.address)).or_insert(touch.event);
         }
-        History { rows, by_home, first_touch }
+        History {
+            rows,
+            by_home,
+            first_touch,
+        }
     }
 
     /// The block that lay at an address when `process` was forked, and whether it was still alive. `None`: none was ever seen there.
@@ -90,7 +98,10 @@ impl<'a> History<'a> {
                 return Some((row, alive && self.rows.death[row.0 as usize] >= fork.get()));
             }
             // The ancestor may have ended a block that it had inherited itself; then nothing alive comes down from further up.
-            alive &= self.first_touch.get(&(ancestor, address)).is_none_or(|&event| event >= fork);
+            alive &= self
+                .first_touch
+                .get(&(ancestor, address))
+                .is_none_or(|&event| event >= fork);
         }
         None
     }

@@ -82,7 +82,12 @@ struct Shard {
 impl Shard {
     /// Does one operation; `first_row` is the row of birth number 0 of its block.
     fn apply(&mut self, op: &HeapOp, first_row: u32, is_forked: bool) {
-        let HeapOp { event, process, address, fate } = *op;
+        let HeapOp {
+            event,
+            process,
+            address,
+            fate,
+        } = *op;
         let born = match fate {
             Fate::Born(number) | Fate::Resized(number) => Some(AllocIx(first_row.saturating_add(number))),
             Fate::Freed | Fate::MovedOut => None,
@@ -91,7 +96,11 @@ impl Shard {
         let before = self.last.get(&(process, address)).copied();
         match before {
             Some(Last { row, alive: true }) => {
-                self.deaths.push(Death { row, event, lost_free: !is_free });
+                self.deaths.push(Death {
+                    row,
+                    event,
+                    lost_free: !is_free,
+                });
                 match (fate, born) {
                     (Fate::Resized(_), Some(new)) => self.resized.push((new, row)),
                     (Fate::MovedOut, _) => self.moved_out.push((event, row)),
@@ -105,14 +114,22 @@ impl Shard {
             }
             // Nothing of its own was ever born there: the block may be inherited, which is found out when all rows are known.
             None | Some(Last { row: AllocIx::NONE, .. }) if is_forked => {
-                self.touches.push(Touch { process, address, event, is_free });
+                self.touches.push(Touch {
+                    process,
+                    address,
+                    event,
+                    is_free,
+                });
             }
             None | Some(Last { row: AllocIx::NONE, .. }) => self.unknown_frees += u64::from(is_free),
             Some(_) => self.double_frees += u64::from(is_free),
         }
         let after = match born {
             Some(row) => Last { row, alive: true },
-            None => Last { row: before.map_or(AllocIx::NONE, |last| last.row), alive: false },
+            None => Last {
+                row: before.map_or(AllocIx::NONE, |last| last.row),
+                alive: false,
+            },
         };
         if before.is_some() || born.is_some() || is_forked {
             self.last.insert((process, address), after);
@@ -134,7 +151,11 @@ pub(super) struct Matcher {
 
 impl Matcher {
     pub(super) fn new(catalog: &Catalog) -> Matcher {
-        let forked = catalog.processes.iter().map(|info| matches!(info.origin, ProcessOrigin::Fork(_))).collect();
+        let forked = catalog
+            .processes
+            .iter()
+            .map(|info| matches!(info.origin, ProcessOrigin::Fork(_)))
+            .collect();
         Matcher {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             forked,

@@ -12,7 +12,7 @@ use crate::tape::{Catalog, Tape};
 use crate::text::Text;
 use block::Digest;
 use heaptape_format::record::LossCause;
-use heaptape_format::scan::{Block, BlockKind};
+use heaptape_format::{Block, BlockKind};
 use heaptape_format::{Damage, EventNo};
 use matching::Matcher;
 use rayon::prelude::*;
@@ -38,7 +38,12 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 /// ```
 pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     let mut catalog = Catalog::read(tape);
-    let blocks: Vec<&Block> = tape.scan().blocks.iter().filter(|block| block.kind == BlockKind::Events).collect();
+    let blocks: Vec<&Block> = tape
+        .scan()
+        .blocks
+        .iter()
+        .filter(|block| block.kind == BlockKind::Events)
+        .collect();
     let total: u64 = blocks.iter().map(|block| u64::from(block.events)).sum();
 
     let mut counters = Counters::default();
@@ -50,8 +55,12 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     damage.append(&mut catalog.damage);
     let mut done = 0;
     for batch in blocks.chunks(BATCH) {
-        let digests: Vec<Result<Digest, Damage>> =
-            batch.par_iter().map_init(Default::default, |columns, block| Digest::read(tape, block, &catalog, columns)).collect();
+        let digests: Vec<Result<Digest, Damage>> = batch
+            .par_iter()
+            .map_init(Default::default, |columns, block| {
+                Digest::read(tape, block, &catalog, columns)
+            })
+            .collect();
         let mut readable = Vec::with_capacity(digests.len());
         for (digest, block) in digests.into_iter().zip(batch) {
             done += u64::from(block.events);

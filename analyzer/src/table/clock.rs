@@ -47,7 +47,9 @@ impl ClockBlock {
     }
 
     fn time_at(&self, index: u32) -> Micros {
-        let Some(&(mark, start)) = self.marks.get(index as usize / STRIDE) else { return self.last_time };
+        let Some(&(mark, start)) = self.marks.get(index as usize / STRIDE) else {
+            return self.last_time;
+        };
         let mut steps = self.steps[start as usize..].iter();
         let walked = (0..index as usize % STRIDE).map(|_| take_step(&mut steps)).sum::<u64>();
         Micros(mark + walked)
@@ -126,9 +128,7 @@ impl Clock {
         let after = self.blocks.partition_point(|block| block.first_event <= event);
         match after.checked_sub(1).map(|i| &self.blocks[i]) {
             None => self.blocks.first().map_or(Micros(0), |block| block.first_time),
-            Some(block) if event < block.end_event() => {
-                block.time_at((event.get() - block.first_event.get()) as u32)
-            }
+            Some(block) if event < block.end_event() => block.time_at((event.get() - block.first_event.get()) as u32),
             Some(block) => block.last_time,
         }
     }
@@ -152,7 +152,10 @@ mod tests {
         let times: Vec<u64> = (0..2000u64).map(|i| i / 3 + (i / 700) * 100_000).collect();
         let mut clock = Clock::default();
         for (n, chunk) in times.chunks(900).enumerate() {
-            clock.push(ClockBlock::new(EventNo(n as u64 * 900), chunk.iter().map(|&t| Micros(t))));
+            clock.push(ClockBlock::new(
+                EventNo(n as u64 * 900),
+                chunk.iter().map(|&t| Micros(t)),
+            ));
         }
         for (i, &time) in times.iter().enumerate() {
             assert_eq!(clock.time_of(EventNo(i as u64)), Micros(time));

@@ -105,7 +105,11 @@ impl Heap {
 
     /// The event before which a process image ended, or [`NEVER`].
     pub fn process_end(&self, process: ProcessIx) -> EventNo {
-        let end = self.catalog.processes.get(process.get() as usize).and_then(|info| info.end);
+        let end = self
+            .catalog
+            .processes
+            .get(process.get() as usize)
+            .and_then(|info| info.end);
         end.map_or(NEVER, |end| end.at)
     }
 
@@ -113,12 +117,19 @@ impl Heap {
     pub fn is_live(&self, row: u32, moment: &Moment) -> bool {
         self.allocations.birth[row as usize] < moment.cut.get()
             && self.allocations.death[row as usize] >= moment.cut.get()
-            && self.process_of(row).is_none_or(|process| self.is_process_alive(process, moment))
+            && self
+                .process_of(row)
+                .is_none_or(|process| self.is_process_alive(process, moment))
     }
 
     /// Whether a process image had not ended at a moment.
     pub fn is_process_alive(&self, process: ProcessIx, moment: &Moment) -> bool {
-        match self.catalog.processes.get(process.get() as usize).and_then(|info| info.end) {
+        match self
+            .catalog
+            .processes
+            .get(process.get() as usize)
+            .and_then(|info| info.end)
+        {
             None => true,
             Some(end) => moment.cut < end.at || moment.cut == end.at && !(moment.by_time && moment.time > end.time),
         }
@@ -131,17 +142,27 @@ impl Heap {
         }
         let birth = self.allocations.birth[row as usize];
         let after = self.gaps.partition_point(|gap| gap.at.get() <= birth);
-        self.gaps.get(after).is_some_and(|gap| gap.at <= moment.cut && gap.at <= self.effective_death(row))
+        self.gaps
+            .get(after)
+            .is_some_and(|gap| gap.at <= moment.cut && gap.at <= self.effective_death(row))
     }
 
     /// The state before anything happened.
     pub fn start(&self) -> Moment {
-        Moment { cut: EventNo(0), time: Micros(0), by_time: false }
+        Moment {
+            cut: EventNo(0),
+            time: Micros(0),
+            by_time: false,
+        }
     }
 
     /// The state after the last event.
     pub fn end(&self) -> Moment {
-        Moment { cut: self.clock.end_event(), time: self.duration(), by_time: false }
+        Moment {
+            cut: self.clock.end_event(),
+            time: self.duration(),
+            by_time: false,
+        }
     }
 
     /// The latest time that the tape knows.
@@ -157,7 +178,11 @@ impl Heap {
 
     /// The state just after an event.
     pub fn after(&self, event: EventNo) -> Moment {
-        Moment { cut: EventNo(event.get().saturating_add(1)), time: self.clock.time_of(event), by_time: false }
+        Moment {
+            cut: EventNo(event.get().saturating_add(1)),
+            time: self.clock.time_of(event),
+            by_time: false,
+        }
     }
 
     /// Which process began as a copy of which.
@@ -179,8 +204,16 @@ impl Heap {
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.damage.is_empty() {
-            let lost: u64 = self.damage.iter().filter_map(|d| d.lost_events).fold(0, u64::saturating_add);
-            let open = if self.damage.iter().any(|d| d.lost_events.is_none()) { " at least" } else { "" };
+            let lost: u64 = self
+                .damage
+                .iter()
+                .filter_map(|d| d.lost_events)
+                .fold(0, u64::saturating_add);
+            let open = if self.damage.iter().any(|d| d.lost_events.is_none()) {
+                " at least"
+            } else {
+                ""
+            };
             notes.push(format!(
                 "{}: damaged in {} place(s),{open} {lost} event(s) lost; what follows is what could be read (list: heaptape verify)",
                 self.name,
@@ -197,7 +230,12 @@ impl Heap {
                 self.clock.end_event().get()
             ));
         }
-        let lost: u64 = self.catalog.losses.iter().map(|loss| loss.events).fold(0, u64::saturating_add);
+        let lost: u64 = self
+            .catalog
+            .losses
+            .iter()
+            .map(|loss| loss.events)
+            .fold(0, u64::saturating_add);
         if !self.catalog.losses.is_empty() {
             notes.push(format!(
                 "{}: the recorder reports {} loss(es), {lost} event(s) in all (list: heaptape info)",
@@ -206,7 +244,10 @@ impl Heap {
             ));
         }
         if self.counters.overflow > 0 {
-            notes.push(format!("{}: {} allocation(s) beyond what this version can hold", self.name, self.counters.overflow));
+            notes.push(format!(
+                "{}: {} allocation(s) beyond what this version can hold",
+                self.name, self.counters.overflow
+            ));
         }
         notes
     }

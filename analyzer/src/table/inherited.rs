@@ -61,7 +61,11 @@ impl<'a> Lineage<'a> {
 impl Heap {
     /// Calls `visit` with the row of every block that `process` had inherited and still held at a moment.
     pub fn inherited(&self, process: ProcessIx, moment: &Moment, mut visit: impl FnMut(u32)) {
-        let started = self.catalog.processes.get(process.get() as usize).is_some_and(|info| info.at <= moment.cut);
+        let started = self
+            .catalog
+            .processes
+            .get(process.get() as usize)
+            .is_some_and(|info| info.at <= moment.cut);
         if !started || !self.is_process_alive(process, moment) {
             return;
         }
@@ -70,7 +74,9 @@ impl Heap {
         let mut until = moment.cut;
         for (ancestor, fork) in self.lineage().ancestors(process) {
             let deaths = self.inherited_deaths.partition_point(|death| death.process < holder);
-            let deaths = self.inherited_deaths[deaths..].iter().take_while(|death| death.process == holder);
+            let deaths = self.inherited_deaths[deaths..]
+                .iter()
+                .take_while(|death| death.process == holder);
             gone.extend(deaths.filter(|death| death.event < until).map(|death| death.row));
             // What the ancestor allocated and held at the fork; a fork that is later than the state asked for hands down less.
             until = fork.min(until);

@@ -59,7 +59,11 @@ impl Mappings {
         let length = row.length.get().min(u64::MAX - row.start.get());
         self.unmap(row.process, row.start, Bytes(length), row.birth);
         self.live.insert((row.process, row.start.get()), self.rows.len());
-        self.rows.push(MappingRow { length: Bytes(length), death: NEVER, ..row });
+        self.rows.push(MappingRow {
+            length: Bytes(length),
+            death: NEVER,
+            ..row
+        });
     }
 
     /// Unmaps a range, which may cut pieces or span several. Returns what kind its first piece was.
@@ -75,7 +79,11 @@ impl Mappings {
             return None;
         }
         // The piece that begins before the range may reach into it.
-        let from = self.live.range((process, 0)..(process, start)).next_back().map_or(start, |(&(_, at), _)| at);
+        let from = self
+            .live
+            .range((process, 0)..(process, start))
+            .next_back()
+            .map_or(start, |(&(_, at), _)| at);
         let touched: Vec<usize> = self
             .live
             .range((process, from)..(process, end))
@@ -106,7 +114,10 @@ impl Mappings {
     /// `mremap`: the old range ends, the new one begins, of the same kind.
     pub fn remap(&mut self, old: Address, old_length: Bytes, new: MappingRow) {
         let kind = self.unmap(new.process, old, old_length, new.birth);
-        self.map(MappingRow { kind: kind.unwrap_or(new.kind), ..new });
+        self.map(MappingRow {
+            kind: kind.unwrap_or(new.kind),
+            ..new
+        });
     }
 
     /// The program break moved from `old_end`; `new.start` is where it is now.
@@ -114,7 +125,12 @@ impl Mappings {
         let new_end = new.start;
         if new_end > old_end {
             let length = Bytes(new_end.get() - old_end.get());
-            self.map(MappingRow { start: old_end, length, kind: MappingKind::Brk, ..new });
+            self.map(MappingRow {
+                start: old_end,
+                length,
+                kind: MappingKind::Brk,
+                ..new
+            });
         } else {
             self.unmap(new.process, new_end, Bytes(old_end.get() - new_end.get()), new.birth);
         }
@@ -172,9 +188,15 @@ mod tests {
         for n in 0..3 {
             mappings.map(row(0x1000 * (n + 1), 0x1000, n));
         }
-        mappings.map(MappingRow { process: Some(ProcessIx(1)), ..row(0x1000, 0x3000, 3) });
+        mappings.map(MappingRow {
+            process: Some(ProcessIx(1)),
+            ..row(0x1000, 0x3000, 3)
+        });
         mappings.unmap(Some(ProcessIx(0)), Address(0x1800), Bytes(0x2000), EventNo(4));
-        assert_eq!(live(&mappings), [(0x1000, 0x800, 0), (0x1000, 0x3000, 3), (0x3800, 0x800, 2)]);
+        assert_eq!(
+            live(&mappings),
+            [(0x1000, 0x800, 0), (0x1000, 0x3000, 3), (0x3800, 0x800, 2)]
+        );
     }
 
     #[test]

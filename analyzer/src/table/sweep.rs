@@ -27,10 +27,15 @@ pub struct Sweep<'a> {
 impl<'a> Sweep<'a> {
     /// Prepares the walk over the rows that `keep` accepts.
     pub fn new(heap: &'a Heap, keep: impl Fn(u32) -> bool + Sync) -> Sweep<'a> {
-        let births: Vec<u32> =
-            (0..heap.allocations.len() as u32).into_par_iter().filter(|&row| keep(row)).collect();
-        let mut deaths: Vec<u32> =
-            births.par_iter().copied().filter(|&row| heap.effective_death(row) != NEVER).collect();
+        let births: Vec<u32> = (0..heap.allocations.len() as u32)
+            .into_par_iter()
+            .filter(|&row| keep(row))
+            .collect();
+        let mut deaths: Vec<u32> = births
+            .par_iter()
+            .copied()
+            .filter(|&row| heap.effective_death(row) != NEVER)
+            .collect();
         deaths.par_sort_unstable_by_key(|&row| (heap.effective_death(row), row));
         Sweep { heap, births, deaths }
     }

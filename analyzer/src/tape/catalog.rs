@@ -2,11 +2,9 @@
 
 use super::stacks::{Interner, StackTable};
 use crate::text::Text;
-use heaptape_format::decode::read_tables;
-use heaptape_format::record::{
-    Header, LossCause, MemorySample, Module, Placed, ProcessEnd, ProcessOrigin, Record,
-};
-use heaptape_format::scan::BlockKind;
+use heaptape_format::read_tables;
+use heaptape_format::record::{Header, LossCause, MemorySample, Module, Placed, ProcessEnd, ProcessOrigin, Record};
+use heaptape_format::BlockKind;
 use heaptape_format::{Damage, EventNo, Micros, ModuleIx, ProcessIx, ThreadIx};
 use rayon::prelude::*;
 
@@ -146,12 +144,22 @@ impl Catalog {
             damage: Vec::new(),
             last_time: Micros(0),
         };
-        let blocks: Vec<_> = tape.scan().blocks.iter().filter(|block| block.kind == BlockKind::Tables).collect();
+        let blocks: Vec<_> = tape
+            .scan()
+            .blocks
+            .iter()
+            .filter(|block| matches!(block.kind, BlockKind::Records | BlockKind::Stacks))
+            .collect();
         for batch in blocks.chunks(BATCH) {
-            let read: Vec<_> = batch.par_iter().map(|block| read_tables(tape.source(), block)).collect();
+            let read: Vec<_> = batch
+                .par_iter()
+                .map(|block| read_tables(tape.source(), block))
+                .collect();
             for records in read {
                 match records {
-                    Ok(records) => records.into_iter().for_each(|placed| catalog.add(placed, &mut interner)),
+                    Ok(records) => records
+                        .into_iter()
+                        .for_each(|placed| catalog.add(placed, &mut interner)),
                     Err(damage) => catalog.damage.push(damage),
                 }
             }
@@ -166,7 +174,14 @@ impl Catalog {
             Record::Process(process) => {
                 let ix = ProcessIx(self.processes.len() as u32);
                 if let ProcessOrigin::Replace(old) = process.origin {
-                    self.end(old, ImageEnd { at, time, how: ProcessEnd::Replaced });
+                    self.end(
+                        old,
+                        ImageEnd {
+                            at,
+                            time,
+                            how: ProcessEnd::Replaced,
+                        },
+                    );
                 }
                 self.processes.push(ProcessInfo {
                     pid: process.pid,
@@ -204,7 +219,12 @@ impl Catalog {
             Record::Stacks(stacks) => self.stacks_incomplete |= self.stacks.add(&stacks, interner),
             Record::Sample(memory) => self.samples.push(SampleInfo { time, memory }),
             Record::Loss(loss) => {
-                self.losses.push(LossInfo { at, time, events: loss.events, cause: loss.cause });
+                self.losses.push(LossInfo {
+                    at,
+                    time,
+                    events: loss.events,
+                    cause: loss.cause,
+                });
             }
             // The end of a thread changes nothing about the heap; kinds of a later version are skipped.
             _ => {}

@@ -38,7 +38,11 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Io { path, cause } => write!(f, "cannot open {}: {cause}", path.display()),
             OpenError::NotAFile { path } => {
-                write!(f, "{} is not a regular file: a tape is read by offset, so copy it to a file first", path.display())
+                write!(
+                    f,
+                    "{} is not a regular file: a tape is read by offset, so copy it to a file first",
+                    path.display()
+                )
             }
             OpenError::NotATape { path, cause } => write!(f, "{} is not a tape: {cause}", path.display()),
         }
@@ -60,7 +64,10 @@ impl FileSource {
     /// # Errors
     /// When the system refuses, or the path leads to something else than a regular file (opening a pipe could block for ever).
     pub fn open(path: &Path) -> Result<FileSource, OpenError> {
-        let io = |cause| OpenError::Io { path: path.into(), cause };
+        let io = |cause| OpenError::Io {
+            path: path.into(),
+            cause,
+        };
         if !std::fs::metadata(path).map_err(io)?.is_file() {
             return Err(OpenError::NotAFile { path: path.into() });
         }
@@ -76,6 +83,8 @@ impl Source for FileSource {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), SourceError> {
-        self.file.read_exact_at(into, offset).map_err(|_| SourceError)
+        self.file.read_exact_at(into, offset).map_err(|error| SourceError {
+            message: error.to_string(),
+        })
     }
 }

@@ -35,7 +35,10 @@ impl Tape {
     /// # Errors
     /// When the bytes do not begin like a tape.
     pub fn from_source(source: Box<dyn Source>, path: &Path) -> Result<Tape, OpenError> {
-        let scan = scan(&*source).map_err(|cause| OpenError::NotATape { path: path.into(), cause })?;
+        let scan = scan(&*source).map_err(|cause| OpenError::NotATape {
+            path: path.into(),
+            cause,
+        })?;
         let length = source.len();
         Ok(Tape { source, scan, length })
     }

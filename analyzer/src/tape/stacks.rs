@@ -167,7 +167,11 @@ impl StackTable {
         for (i, (parent, frame)) in record.parents.iter().zip(&record.frame_ids).enumerate() {
             let at = first + i;
             let local = &self.generations[generation];
-            let parent = if (parent.get() as usize) < at { local.get(parent.get() as usize).copied() } else { None };
+            let parent = if (parent.get() as usize) < at {
+                local.get(parent.get() as usize).copied()
+            } else {
+                None
+            };
             let frame = interner.local_frames[generation].get(frame.get() as usize).copied();
             holes |= parent.is_none() || frame.is_none();
             let node = self.intern_node(parent.unwrap_or(self.lost), frame.unwrap_or(lost_frame), interner);
@@ -186,7 +190,10 @@ impl StackTable {
             return StackTable::ROOT;
         }
         let local = self.generations.get(generation as usize);
-        local.and_then(|ids| ids.get(stack.get() as usize)).copied().unwrap_or(self.lost)
+        local
+            .and_then(|ids| ids.get(stack.get() as usize))
+            .copied()
+            .unwrap_or(self.lost)
     }
 
     /// Number of nodes, the root included.
@@ -239,7 +246,10 @@ mod tests {
     use heaptape_format::FrameId;
 
     fn native(offset: u64) -> Frame {
-        Frame::Native { module: ModuleIx(0), offset }
+        Frame::Native {
+            module: ModuleIx(0),
+            offset,
+        }
     }
 
     fn record(generation: u32, first_stack: u32, parents: &[u32]) -> Stacks {
@@ -269,7 +279,10 @@ mod tests {
         let mut table = StackTable::new(&mut interner);
         assert!(table.add(&record(0, 5, &[4, 5]), &mut interner));
         for id in [3, 5, 99] {
-            let outermost = table.frames(table.resolve(0, StackId(id))).last().map(|f| table.kind(f));
+            let outermost = table
+                .frames(table.resolve(0, StackId(id)))
+                .last()
+                .map(|f| table.kind(f));
             assert_eq!(outermost, Some(PlaceKind::Lost), "stack {id}");
         }
     }
