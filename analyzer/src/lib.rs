@@ -15,6 +15,7 @@
 //! The engine knows nothing of the terminal. Results depend on the tape and the question alone, never on the number of threads.
 //! A tape is hostile input: nothing in it makes the engine panic or hang, and its text is escaped where it comes in ([`text::Text`]).
 
+pub mod cli;
 pub mod query;
 pub mod replay;
 pub mod report;
