@@ -26,7 +26,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let (who, slot, size) = (any::<u8>(), 0..10u8, 0..2000u16);
+    let (who, slot, size) = (any::<u8>(), 0..4u8, 0..2000u16);
     prop_oneof![
         8 => (who.clone(), slot.clone(), size.clone()).prop_map(|(who, slot, size)| Step::Alloc { who, slot, size }),
         8 => (who.clone(), slot.clone()).prop_map(|(who, slot)| Step::Free { who, slot }),

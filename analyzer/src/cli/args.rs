@@ -3,6 +3,7 @@
 use crate::query::{Group, Pattern, TimeSpec};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use heaptape_format::AllocApi;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const TIMES: &str = "\
@@ -24,6 +25,23 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start a program and record its heap
+    #[command(after_help = "Example:\n  heaptape record -o svc.tape -- ./service --port 8080")]
+    Record(heaptape_collector::RecordArgs),
+    /// Put a marker into the recording of a running program
+    Mark {
+        /// A process that is being recorded
+        pid: u32,
+        /// The marker's name, as in FILE@marker:NAME
+        name: OsString,
+    },
+    /// Pause, resume or ask about the recording of a running program
+    Ctl {
+        /// A process that is being recorded
+        pid: u32,
+        /// What to do
+        action: Action,
+    },
     /// What is in a tape: program, duration, processes, modules, markers, losses
     Info(InfoArgs),
     /// Read every byte of a tape and list all damage; exit status 0 when it is whole, 1 when not
@@ -51,6 +69,8 @@ pub enum Command {
     Flamegraph(FlamegraphArgs),
     /// Write a snapshot for other programs
     Export(ExportArgs),
+    /// Record a small leaking service and find its leak
+    Demo(DemoArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -111,10 +131,10 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PROCESS")]
     pub process: Vec<String>,
     /// Only blocks of at least this size
-    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = heaptape_collector::cli::bytes)]
     pub min_size: u64,
     /// Only blocks of at most this size
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = heaptape_collector::cli::bytes)]
     pub max_size: Option<u64>,
     /// Only this entry point (malloc, calloc, realloc, ...); may be repeated
     #[arg(long, value_name = "NAME", value_parser = api)]
@@ -392,6 +412,17 @@ pub struct DemoArgs {
     pub output: Option<PathBuf>,
 }
 
+/// What `ctl` can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Action {
+    /// Record again after a pause
+    Start,
+    /// Pause
+    Stop,
+    /// Tell how things stand
+    Status,
+}
+
 /// A span of time; an end that is left out is that of the recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -415,10 +446,6 @@ fn span(text: &str) -> Result<Span, String> {
         from: if from.is_empty() { TimeSpec::Start } else { time(from)? },
         until: if until.is_empty() { TimeSpec::End } else { time(until)? },
     })
-}
-
-fn size(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a number of bytes".to_owned())
 }
 
 fn api(text: &str) -> Result<AllocApi, String> {

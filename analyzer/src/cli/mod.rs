@@ -5,6 +5,7 @@
 
 mod args;
 mod compare;
+mod demo;
 mod draw;
 mod export;
 mod failure;
@@ -12,6 +13,7 @@ mod generate;
 mod info;
 mod load;
 mod output;
+mod recorder;
 mod stats;
 mod verify;
 
@@ -24,13 +26,17 @@ use std::process::ExitCode;
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(failure) => failure.report(),
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
+        // The status of a recording is that of the recorded program.
+        Command::Record(args) => return Ok(heaptape_collector::record(&args)),
+        Command::Mark { pid, name } => recorder::mark(pid, &name),
+        Command::Ctl { pid, action } => recorder::ctl(pid, action),
         Command::Info(args) => info::info(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Timeline(args) => draw::timeline(&args),
@@ -42,5 +48,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Export(args) => export::export(&args),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir, force } => generate::man(&dir, force),
-    }
+        Command::Demo(args) => demo::demo(&args),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
