@@ -27,7 +27,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 /// Replays a whole tape. Never fails: what cannot be read is listed in [`Heap::damage`] and counted.
 ///
 /// ```
-/// # use heaptape_format::{record::Header, writer::{Writer, WriterOptions}, record::End};
+/// # use heaptape_format::{record::{End, Header}, Writer, WriterOptions};
 /// # let mut bytes = Vec::new();
 /// # let writer = Writer::new(&Header::default(), WriterOptions::default(), &mut bytes);
 /// # writer.finish(&End::default(), &mut bytes);

@@ -3,14 +3,15 @@
 use heaptape_format::record::Header;
 use heaptape_format::Micros;
 
-/// Time since the start: `0.25 s`, `1m 05.0s`, `3h 00m 12s`.
+/// Time since the start: `0.250 s`, `1m 05.0s`, `3h 00m 12s`.
 pub fn elapsed(time: Micros) -> String {
     let micros = time.get();
     let seconds = micros / 1_000_000;
+    // Cut off, not rounded: the wall clock beside it is cut off, too.
     match micros {
-        0..10_000_000 => format!("{:.3} s", micros as f64 / 1e6),
-        10_000_000..60_000_000 => format!("{:.2} s", micros as f64 / 1e6),
-        60_000_000..3_600_000_000 => format!("{}m {:04.1}s", seconds / 60, (micros % 60_000_000) as f64 / 1e6),
+        0..10_000_000 => format!("{seconds}.{:03} s", micros / 1000 % 1000),
+        10_000_000..60_000_000 => format!("{seconds}.{:02} s", micros / 10_000 % 100),
+        60_000_000..3_600_000_000 => format!("{}m {:02}.{}s", seconds / 60, seconds % 60, micros / 100_000 % 10),
         _ => format!("{}h {:02}m {:02}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
     }
 }
@@ -55,8 +56,8 @@ mod tests {
     fn times_are_readable_at_every_scale() {
         for (micros, expected) in [
             (0, "0.000 s"),
-            (1_234_567, "1.235 s"),
-            (12_345_678, "12.35 s"),
+            (1_234_567, "1.234 s"),
+            (12_345_678, "12.34 s"),
             (65_000_000, "1m 05.0s"),
             (10_812_000_000, "3h 00m 12s"),
         ] {

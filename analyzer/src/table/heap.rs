@@ -220,6 +220,12 @@ impl Heap {
                 self.damage.len()
             ));
         }
+        if self.catalog.records_lost {
+            notes.push(format!(
+                "{}: records of processes, threads or modules are lost; names and processes shown after that may be others'",
+                self.name
+            ));
+        }
         if self.catalog.stacks_incomplete {
             notes.push(format!("{}: some stacks are lost and shown as [stack lost]", self.name));
         }

@@ -32,6 +32,9 @@ pub struct Catalog {
     pub stacks: StackTable,
     /// Whether stack records were missing or made no sense.
     pub stacks_incomplete: bool,
+    /// Whether records of processes, threads, modules or markers could not be read. Ids count these records, so ids after the hole may
+    /// mean others than they should.
+    pub records_lost: bool,
     /// Table blocks that could not be read.
     pub damage: Vec<Damage>,
     /// The latest time that any record bears.
@@ -141,6 +144,7 @@ impl Catalog {
             losses: Vec::new(),
             stacks: StackTable::new(&mut interner),
             stacks_incomplete: false,
+            records_lost: false,
             damage: Vec::new(),
             last_time: Micros(0),
         };
@@ -155,12 +159,15 @@ impl Catalog {
                 .par_iter()
                 .map(|block| read_tables(tape.source(), block))
                 .collect();
-            for records in read {
+            for (records, block) in read.into_iter().zip(batch) {
                 match records {
                     Ok(records) => records
                         .into_iter()
                         .for_each(|placed| catalog.add(placed, &mut interner)),
-                    Err(damage) => catalog.damage.push(damage),
+                    Err(damage) => {
+                        catalog.records_lost |= block.kind == BlockKind::Records;
+                        catalog.damage.push(damage);
+                    }
                 }
             }
         }

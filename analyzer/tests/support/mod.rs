@@ -267,3 +267,27 @@ pub fn service() -> Vec<u8> {
     tape.wait(500_000).marker(b"busy").end_process(0, 0);
     tape.finish()
 }
+
+/// A folder of one test, gone when the test is over.
+#[allow(dead_code)]
+pub struct TempDir(std::path::PathBuf);
+
+#[allow(dead_code)]
+impl TempDir {
+    pub fn new(name: &str) -> TempDir {
+        let path = std::env::temp_dir().join(format!("heaptape-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder can be made");
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
