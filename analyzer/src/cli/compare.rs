@@ -51,11 +51,11 @@ impl Pair {
         })
     }
 
-    pub(super) fn old(&self) -> (&Heap, &Moment) {
+    pub(super) fn older(&self) -> (&Heap, &Moment) {
         (&self.old, &self.moments[0])
     }
 
-    pub(super) fn new(&self) -> (&Heap, &Moment) {
+    pub(super) fn newer(&self) -> (&Heap, &Moment) {
         (self.new.as_ref().unwrap_or(&self.old), &self.moments[1])
     }
 
@@ -73,7 +73,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
     let pair = Pair::load(&args.old, &args.new)?;
     let notes = pair.check(&args.query.strict)?;
-    let report = query::diff(pair.old(), pair.new(), &query, &*resolver(&args.query.symbols));
+    let report = query::diff(pair.older(), pair.newer(), &query, &*resolver(&args.query.symbols));
     if args.query.json {
         print_json("diff", &report, &notes)
     } else {

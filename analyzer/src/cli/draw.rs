@@ -55,8 +55,8 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
         ([old, new], _) => {
             let pair = Pair::load(old, new)?;
             pair.check(&args.strict)?;
-            let flame = query::flame_diff(pair.old(), pair.new(), &query, &*resolver);
-            let ((old, old_moment), (new, new_moment)) = (pair.old(), pair.new());
+            let flame = query::flame_diff(pair.older(), pair.newer(), &query, &*resolver);
+            let ((old, old_moment), (new, new_moment)) = (pair.older(), pair.newer());
             let title = format!("{} at {}", new.name, at(new, new_moment));
             let subtitle = format!("red grew, blue shrank since {} at {}", old.name, at(old, old_moment));
             (

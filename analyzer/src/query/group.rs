@@ -3,8 +3,9 @@
 use super::site::Sites;
 use crate::symbols::{Names, Place};
 use crate::table::Heap;
-use crate::tape::StackIx;
+use crate::tape::{FrameIx, StackIx};
 use crate::text::Text;
+use hashbrown::HashMap;
 use heaptape_format::{AllocApi, ProcessIx, ThreadIx};
 use serde::Serialize;
 use std::fmt;
@@ -60,7 +61,7 @@ impl Group {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct KeyFrame {
     /// `file:line`, or what is known instead.
-    pub location: String,
+    pub location: Text,
     /// The function, if known.
     pub function: Option<Text>,
 }
@@ -69,7 +70,7 @@ impl KeyFrame {
     /// The frame of a place.
     pub fn of(place: &Place) -> KeyFrame {
         KeyFrame {
-            location: place.location(),
+            location: Text::new(&place.location()),
             function: place.function.clone(),
         }
     }
@@ -105,6 +106,8 @@ pub(crate) struct Keys<'a> {
     names: &'a Names,
     group: Group,
     pub(crate) sites: Sites<'a>,
+    /// The labels of frames met so far: tracebacks share their texts.
+    labels: HashMap<FrameIx, Vec<KeyFrame>>,
 }
 
 impl<'a> Keys<'a> {
@@ -114,6 +117,7 @@ impl<'a> Keys<'a> {
             names,
             group,
             sites: Sites::new(heap, names, raw_frames),
+            labels: HashMap::new(),
         }
     }
 
@@ -153,12 +157,16 @@ impl<'a> Keys<'a> {
             Group::Library if site.is_special() => named(site.location()),
             Group::Library => named(site.library_or_unknown().to_owned()),
             _ => {
-                let mut frames: Vec<KeyFrame> = self
-                    .names
-                    .stack(self.heap, stack)
-                    .take(DEEPEST)
-                    .map(KeyFrame::of)
-                    .collect();
+                let mut frames: Vec<KeyFrame> = Vec::new();
+                for frame in self.heap.catalog.stacks.frames(stack) {
+                    let labels = self.labels.entry(frame);
+                    frames.extend_from_slice(
+                        labels.or_insert_with(|| self.names.places(frame).iter().map(KeyFrame::of).collect()),
+                    );
+                    if frames.len() >= DEEPEST {
+                        break;
+                    }
+                }
                 frames.reverse();
                 Key {
                     name: site.location(),

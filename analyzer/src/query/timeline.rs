@@ -7,6 +7,7 @@ use crate::symbols::{Names, Resolver};
 use crate::table::{Heap, Level, Sweep, NEVER};
 use crate::tape::StackIx;
 use crate::text::Text;
+use hashbrown::HashMap;
 use heaptape_format::{EventNo, Micros, ProcessIx};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -250,19 +251,41 @@ fn mapped_at(heap: &Heap, ends: &[(u64, EventNo)]) -> Vec<u128> {
 
 /// Resident memory of all processes together, at each sample.
 fn samples(heap: &Heap) -> Vec<SamplePoint> {
-    let mut latest: BTreeMap<ProcessIx, (u64, u64)> = BTreeMap::new();
+    let processes = &heap.catalog.processes;
+    let mut ends: Vec<(Micros, ProcessIx)> = (0..processes.len() as u32)
+        .map(ProcessIx)
+        .filter_map(|process| Some((processes[process.get() as usize].end?.time, process)))
+        .collect();
+    ends.sort_unstable();
+    let mut ends = ends.into_iter().peekable();
+    let mut latest: HashMap<ProcessIx, (u64, u64)> = HashMap::new();
+    let (mut rss, mut pss) = (0u128, 0u128);
     let mut points: Vec<SamplePoint> = Vec::new();
     for sample in &heap.catalog.samples {
         let memory = &sample.memory;
-        latest.insert(memory.process, (memory.rss.get(), memory.pss.get()));
-        latest.retain(|process, _| {
-            let info = heap.catalog.processes.get(process.get() as usize);
-            info.and_then(|info| info.end).is_none_or(|end| end.time >= sample.time)
-        });
+        let mut replace = |process: ProcessIx, now: Option<(u64, u64)>| {
+            let before = match now {
+                Some(now) => latest.insert(process, now),
+                None => latest.remove(&process),
+            };
+            let (now, before) = (now.unwrap_or_default(), before.unwrap_or_default());
+            rss = rss + u128::from(now.0) - u128::from(before.0);
+            pss = pss + u128::from(now.1) - u128::from(before.1);
+        };
+        while let Some((_, gone)) = ends.next_if(|&(time, _)| time < sample.time) {
+            replace(gone, None);
+        }
+        let is_over = processes
+            .get(memory.process.get() as usize)
+            .and_then(|info| info.end)
+            .is_some_and(|end| end.time < sample.time);
+        if !is_over {
+            replace(memory.process, Some((memory.rss.get(), memory.pss.get())));
+        }
         let point = SamplePoint {
             micros: sample.time.get(),
-            rss: latest.values().map(|&(rss, _)| u128::from(rss)).sum(),
-            pss: latest.values().map(|&(_, pss)| u128::from(pss)).sum(),
+            rss,
+            pss,
         };
         // Samples of several processes are taken in one go: one point for all.
         match points.last_mut().filter(|last| last.micros == point.micros) {

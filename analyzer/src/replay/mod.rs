@@ -80,7 +80,7 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
         matcher.take(readable, &mut rows);
         progress(done, total);
     }
-    let matched = matcher.finish(&mut rows, &catalog, &mut counters);
+    let matched = matcher.finish(&rows, &catalog, &mut counters);
     counters.allocations = rows.len() as u64;
     counters.bytes_allocated = rows.size.par_iter().map(|&size| u128::from(size)).sum();
     damage.sort_by_key(|d| (d.offset, d.length));

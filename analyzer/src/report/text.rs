@@ -98,7 +98,7 @@ fn text_row(row: &Row, options: TextOptions, text: &mut String) {
 
 fn traceback(key: &Key, options: TextOptions, text: &mut String) {
     let mut print = |frame: &KeyFrame| match &frame.function {
-        Some(function) if !frame.location.contains(function.as_str()) => {
+        Some(function) if !frame.location.as_str().contains(function.as_str()) => {
             let _ = writeln!(text, "    {} in {function}", frame.location);
         }
         _ => {
@@ -194,9 +194,11 @@ fn nodes(children: &[Node], omitted: usize, total: u128, indent: &str, units: Un
             node.total.size as f64 * 100.0 / total as f64
         };
         let name = match &node.frame.function {
-            Some(function) if node.frame.location.contains(function.as_str()) => node.frame.location.clone(),
+            Some(function) if node.frame.location.as_str().contains(function.as_str()) => {
+                node.frame.location.to_string()
+            }
             Some(function) => format!("{function} ({})", node.frame.location),
-            None => node.frame.location.clone(),
+            None => node.frame.location.to_string(),
         };
         let _ = write!(
             text,

@@ -65,7 +65,7 @@ impl ClockBlock {
         let (mut at, start) = self.marks[mark - 1];
         let mut steps = self.steps[start as usize..].iter();
         let mut count = first + 1;
-        while count < self.events as usize && count % STRIDE != 0 {
+        while count < self.events as usize && !count.is_multiple_of(STRIDE) {
             at += take_step(&mut steps);
             if at > time.get() {
                 break;
