@@ -2,11 +2,31 @@
 //!
 //! `docs/FORMAT.md` is the normative description of the bytes; this crate is its implementation.
 //! It never performs IO, never panics on any input, never allocates by an unchecked length and contains no `unsafe`.
+//!
+//! Writing: [`Writer`]. Reading: [`scan`] finds the blocks and the damage, [`read_events`] and [`read_tables`] decode single blocks.
 
+pub mod block;
+mod bytes;
+pub mod columns;
+pub mod damage;
+mod decode;
 pub mod event;
+mod events;
 pub mod id;
+mod payload;
 pub mod record;
+pub mod scan;
+pub mod source;
+mod stacks;
+mod writer;
 
+pub use block::BlockKind;
+pub use columns::{EventColumns, OpCode, Second, NO_BIRTH};
+pub use damage::{Damage, DamageCause};
+pub use decode::{read_events, read_tables};
 pub use event::{AllocApi, Event, MapApi, Op};
 pub use id::{Address, Bytes, EventNo, FrameId, Micros, ModuleIx, ProcessIx, StackId, ThreadIx};
-pub use record::{Header, Placed, Record};
+pub use record::{End, Frame, Header, Placed, Record};
+pub use scan::{resume, scan, Block, Ending, NotATape, Scan};
+pub use source::{Source, SourceError};
+pub use writer::{Writer, WriterOptions};

@@ -1,0 +1,172 @@
+//! The events of one block, decoded, a column a field.
+
+use crate::event::{AllocApi, Event, MapApi, Op};
+use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx};
+
+/// Which [`Op`] an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum OpCode {
+    Alloc = 0,
+    Free = 1,
+    Resize = 2,
+    MoveOut = 3,
+    MoveIn = 4,
+    Map = 5,
+    Unmap = 6,
+    Remap = 7,
+    Brk = 8,
+}
+
+impl OpCode {
+    /// Whether such an event begins the life of a heap block.
+    #[inline]
+    pub const fn is_birth(self) -> bool {
+        matches!(self, OpCode::Alloc | OpCode::Resize | OpCode::MoveIn)
+    }
+
+    /// Whether such an event ends the life of a heap block.
+    #[inline]
+    pub const fn is_death(self) -> bool {
+        matches!(self, OpCode::Free | OpCode::Resize | OpCode::MoveOut)
+    }
+}
+
+/// The part of a `Remap` or `Brk` that has no column of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Second {
+    /// Index of its event within the block.
+    pub index: u32,
+    /// `old_address` or `old_end`.
+    pub address: Address,
+    /// `old_length`; 0 for a `Brk`.
+    pub length: Bytes,
+}
+
+/// In [`EventColumns::birth`]: not born in this block.
+pub const NO_BIRTH: u32 = u32::MAX;
+
+/// The events of one block. All columns but `second` have the same length; keep the value and decode the next block into it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventColumns {
+    /// Number of the first event.
+    pub first_event: EventNo,
+    /// What it is.
+    pub op: Vec<OpCode>,
+    /// Discriminant of the [`AllocApi`] or [`MapApi`]; 0 for an event without one.
+    pub api: Vec<u8>,
+    /// When.
+    pub time: Vec<Micros>,
+    /// On which thread.
+    pub thread: Vec<ThreadIx>,
+    /// Address; the new end for a `Brk`.
+    pub address: Vec<Address>,
+    /// Size or length; 0 for an event without one.
+    pub size: Vec<Bytes>,
+    /// The stack; the root for an event without one.
+    pub stack: Vec<StackId>,
+    /// For a death (`Free`, `Resize`, `MoveOut`) of a heap block that was born in this same block of the tape: the index of that birth.
+    /// [`NO_BIRTH`] otherwise. A birth is the latest one before at that address in the same process (processes as the tape's `Thread` records tell).
+    pub birth: Vec<u32>,
+    /// The rest of `Remap` and `Brk` events, by rising index.
+    pub second: Vec<Second>,
+}
+
+impl EventColumns {
+    /// Number of events.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.op.len()
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.op.is_empty()
+    }
+
+    /// Forgets the events and keeps the memory.
+    pub fn clear(&mut self) {
+        self.first_event = EventNo(0);
+        self.op.clear();
+        self.api.clear();
+        self.time.clear();
+        self.thread.clear();
+        self.address.clear();
+        self.size.clear();
+        self.stack.clear();
+        self.birth.clear();
+        self.second.clear();
+    }
+
+    /// The event at this index, if there is one.
+    pub fn get(&self, index: usize) -> Option<Event> {
+        let address = *self.address.get(index)?;
+        let size = *self.size.get(index)?;
+        let stack = *self.stack.get(index)?;
+        let api = *self.api.get(index)?;
+        let alloc_api = || AllocApi::from_u8(api);
+        let second = || {
+            let found = self
+                .second
+                .binary_search_by_key(&index, |second| second.index as usize)
+                .ok()?;
+            self.second.get(found)
+        };
+        let op = match self.op.get(index)? {
+            OpCode::Alloc => Op::Alloc {
+                api: alloc_api()?,
+                address,
+                size,
+                stack,
+            },
+            OpCode::Free => Op::Free { address },
+            OpCode::Resize => Op::Resize {
+                api: alloc_api()?,
+                address,
+                size,
+                stack,
+            },
+            OpCode::MoveOut => Op::MoveOut { address },
+            OpCode::MoveIn => Op::MoveIn {
+                api: alloc_api()?,
+                address,
+                size,
+                stack,
+            },
+            OpCode::Map => Op::Map {
+                api: MapApi::from_u8(api)?,
+                address,
+                length: size,
+                stack,
+            },
+            OpCode::Unmap => Op::Unmap { address, length: size },
+            OpCode::Remap => {
+                let old = second()?;
+                Op::Remap {
+                    old_address: old.address,
+                    old_length: old.length,
+                    address,
+                    length: size,
+                    stack,
+                }
+            }
+            OpCode::Brk => Op::Brk {
+                old_end: second()?.address,
+                new_end: address,
+                stack,
+            },
+        };
+        Some(Event {
+            time: *self.time.get(index)?,
+            thread: *self.thread.get(index)?,
+            op,
+        })
+    }
+
+    /// All events in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
+        (0..self.len()).map_while(|index| self.get(index))
+    }
+}

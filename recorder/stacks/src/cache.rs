@@ -1,0 +1,266 @@
+//! The verified cached stack: the last stack of a thread, as (slot, program counter, frame pointer) from the outermost frame inwards.
+//!
+//! At the next event the slots are compared with memory from the outside in; the longest run that still holds what it held needs no unwinding.
+//! Only the new inner frames are walked, until one of them *is* a cached frame: same slot, same program counter, same frame pointer. The frame
+//! pointer matters: functions with `alloca` or variable-length arrays find their caller by it.
+//!
+//! The result is a difference: so many frames to pop, these to push.
+//!
+//! Limits: the list is only used while the stack pointer and all slots lie in the stack that the thread was born with, since a slot in the
+//! stack of a fiber or a signal handler may be unmapped by the time it is compared. Elsewhere every event is walked in full.
+#![allow(unsafe_code)]
+
+use crate::rule::Rule;
+use crate::walk::{step, Frame, Regs, Step};
+
+/// Changes from one stack to another within one walk (signal handlers on stacks of their own) before it is given up.
+const MOST_CROSSINGS: u32 = 16;
+
+/// The list does not fit into the memory given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+/// How a stack differs from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// Innermost frames of the previous stack that are gone.
+    pub pop: usize,
+    /// Index of the first new frame in the memory given; the new frames reach to its end, outermost first.
+    pub first: usize,
+    /// The stack is given whole; `pop` is 0.
+    pub reset: bool,
+    /// Its outermost frame is not the end of the stack.
+    pub truncated: bool,
+    /// Frames that the list holds after [`StackCache::keep`]: those before `pop` took effect that stay.
+    shared: usize,
+    cacheable: bool,
+}
+
+/// The list of one thread. The memory for the frames is handed in at each call, and must be the same as long as it is not [`StackCache::forget`]-ed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StackCache {
+    count: usize,
+    low: usize,
+    high: usize,
+}
+
+impl StackCache {
+    /// A list for a thread whose stack lies in `low..high`.
+    pub const fn new(low: usize, high: usize) -> StackCache {
+        StackCache { count: 0, low, high }
+    }
+
+    /// Drops the list: the next stack is given whole.
+    pub fn forget(&mut self) {
+        self.count = 0;
+    }
+
+    /// Number of outermost frames of the list that still stand.
+    ///
+    /// # Safety
+    /// `slot` must lie in the thread's own stack, with everything above it readable.
+    #[inline]
+    unsafe fn verified(&self, frames: &[Frame], slot: usize) -> usize {
+        let mut count = self.count.min(frames.len());
+        while count > 0 && frames[count - 1].slot & !1 < slot {
+            count -= 1;
+        }
+        frames[..count]
+            .iter()
+            // SAFETY: cached slots lie between `slot` and the end of the thread's stack, and are aligned.
+            .position(|frame| unsafe { ((frame.slot & !1) as *const usize).read_volatile() } != frame.pc)
+            .unwrap_or(count)
+    }
+
+    /// Takes the stack whose innermost frame is given. `rule` finds the rule of an address that lies in an instruction.
+    ///
+    /// # Errors
+    /// [`Overflow`] when `frames` is too small; nothing has changed then.
+    ///
+    /// # Safety
+    /// `innermost` must be a live frame of the calling thread: `slot` holds the return address of a call whose caller has frame pointer `fp`.
+    #[inline]
+    pub unsafe fn capture(
+        &self,
+        frames: &mut [Frame],
+        innermost: Frame,
+        mut rule: impl FnMut(usize) -> Rule,
+    ) -> Result<Capture, Overflow> {
+        let home = self.low <= innermost.slot && innermost.slot < self.high;
+        let limit = if home { self.high } else { usize::MAX };
+        // SAFETY: inside the thread's own stack, by the line above.
+        let standing = if home { unsafe { self.verified(frames, innermost.slot) } } else { 0 };
+        let mut join = standing;
+        let mut first = frames.len();
+        let mut frame = innermost;
+        let mut regs = Regs { pc: frame.pc, sp: frame.slot + 8, fp: frame.fp, interrupted: false };
+        let mut crossings = 0;
+        let (shared, truncated) = loop {
+            while join > 0 && frames[join - 1].slot < frame.slot {
+                join -= 1;
+            }
+            if join > 0 && frames[join - 1] == frame {
+                break (join, false);
+            }
+            if first <= standing {
+                return Err(Overflow);
+            }
+            first -= 1;
+            frames[first] = frame;
+            // SAFETY: `regs` are those of a live frame, as each step gives them.
+            match unsafe { step(rule(regs.pc - usize::from(!regs.interrupted)), regs, limit) } {
+                Step::Outer { frame: outer, regs: found } => {
+                    if outer.slot & !1 <= frame.slot & !1 {
+                        crossings += 1;
+                        if crossings > MOST_CROSSINGS {
+                            break (0, true);
+                        }
+                    }
+                    frame = outer;
+                    regs = found;
+                }
+                Step::End => break (0, false),
+                Step::Lost => break (0, true),
+            }
+        };
+        let cacheable = home && crossings == 0 && frame.slot < self.high;
+        Ok(Capture {
+            pop: if shared == 0 { 0 } else { self.count - shared },
+            first,
+            reset: shared == 0,
+            truncated,
+            shared,
+            cacheable,
+        })
+    }
+
+    /// Makes the captured stack the list, once it is on its way to the collector.
+    #[inline]
+    pub fn keep(&mut self, frames: &mut [Frame], capture: &Capture) {
+        if !capture.cacheable {
+            self.count = 0;
+            return;
+        }
+        let fresh = frames.len() - capture.first;
+        frames.copy_within(capture.first.., capture.shared);
+        self.count = capture.shared + fresh;
+    }
+
+    /// The frames of the list, outermost first.
+    pub fn list<'a>(&self, frames: &'a [Frame]) -> &'a [Frame] {
+        &frames[..self.count.min(frames.len())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::{Kind, SavedFp};
+    use std::vec;
+    use std::vec::Vec;
+
+    /// A made-up stack: frames of 4 words, the return address in the last; every function has the rule CFA = sp + 32 - 8.
+    struct Stack {
+        words: Vec<usize>,
+    }
+
+    impl Stack {
+        fn new(frames: usize) -> Stack {
+            Stack { words: vec![0; frames * 4 + 4] }
+        }
+        fn base(&self) -> usize {
+            self.words.as_ptr() as usize
+        }
+        fn high(&self) -> usize {
+            self.base() + self.words.len() * 8
+        }
+        /// Lays out return addresses, outermost first, growing down; gives the innermost frame.
+        fn set(&mut self, addresses: &[usize]) -> Frame {
+            let top = self.words.len();
+            for (index, address) in addresses.iter().enumerate() {
+                self.words[top - 4 * (index + 1) + 3] = *address;
+            }
+            let slot = self.base() + (top - 4 * addresses.len() + 3) * 8;
+            Frame { slot, pc: *addresses.last().unwrap(), fp: 0 }
+        }
+    }
+
+    fn rule(pc: usize) -> Rule {
+        // The outermost function ends the stack.
+        if pc == 0x10000 - 1 {
+            Rule::bare(Kind::End)
+        } else {
+            Rule::new(Kind::Sp, 32, SavedFp::Same, 0)
+        }
+    }
+
+    fn take(cache: &mut StackCache, frames: &mut [Frame], innermost: Frame, walked: &mut usize) -> Capture {
+        // SAFETY: the frames are made of live memory, with the rules above.
+        let capture = unsafe {
+            cache.capture(frames, innermost, |pc| {
+                *walked += 1;
+                rule(pc)
+            })
+        }
+        .unwrap();
+        cache.keep(frames, &capture);
+        capture
+    }
+
+    #[test]
+    fn every_stack_equals_a_full_walk_and_unchanged_frames_are_not_walked() {
+        let mut stack = Stack::new(64);
+        let mut cache = StackCache::new(stack.base(), stack.high());
+        let mut frames = vec![Frame::default(); 256];
+        let mut addresses = vec![0x10000];
+        let mut random = 1u64;
+        let mut mirror: Vec<usize> = Vec::new();
+        for _ in 0..5000 {
+            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let keep = 1 + (random >> 33) as usize % addresses.len();
+            addresses.truncate(keep);
+            let grow = (random >> 50) as usize % 5;
+            for step in 0..grow {
+                if addresses.len() < 60 {
+                    addresses.push(0x20000 + (random >> (step * 3 + 10)) as usize % 8 * 16);
+                }
+            }
+            let innermost = stack.set(&addresses);
+            let mut walked = 0;
+            let capture = take(&mut cache, &mut frames, innermost, &mut walked);
+            if capture.reset {
+                mirror.clear();
+            }
+            mirror.truncate(mirror.len() - capture.pop);
+            mirror.extend(cache.list(&frames)[mirror.len()..].iter().map(Frame::return_address));
+            assert_eq!(mirror, addresses);
+            assert!(walked <= addresses.len());
+            let mut again = 0;
+            let same = take(&mut cache, &mut frames, innermost, &mut again);
+            assert_eq!((again, same.pop, same.first), (0, 0, frames.len()));
+        }
+    }
+
+    #[test]
+    fn outside_its_own_stack_nothing_is_kept() {
+        let mut stack = Stack::new(8);
+        let mut cache = StackCache::new(4096, 8192);
+        let mut frames = vec![Frame::default(); 64];
+        let innermost = stack.set(&[0x10000, 0x20000, 0x30000]);
+        for _ in 0..2 {
+            let capture = take(&mut cache, &mut frames, innermost, &mut 0);
+            assert!(capture.reset && !capture.truncated);
+            assert_eq!(frames.len() - capture.first, 3);
+        }
+    }
+
+    #[test]
+    fn too_little_memory_is_an_overflow_and_changes_nothing() {
+        let mut stack = Stack::new(16);
+        let cache = StackCache::new(stack.base(), stack.high());
+        let mut frames = vec![Frame::default(); 4];
+        let innermost = stack.set(&[0x10000, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16]);
+        // SAFETY: as above.
+        assert_eq!(unsafe { cache.capture(&mut frames, innermost, rule) }, Err(Overflow));
+    }
+}

@@ -1,0 +1,21 @@
+//! Stacks for the recorder: who called `malloc`, all the way out, at the cost of a few memory reads.
+//!
+//! The parts, from slow to fast: [`cfi`] turns the unwind table row of one program counter into a [`rule::Rule`] of one word;
+//! [`table`] keeps the rules found so far; [`walk`] follows a stack frame by frame by rules;
+//! [`cache`] keeps the last stack of a thread and walks only the frames that changed.
+//!
+//! Nothing here allocates, locks or makes a system call; the memory for tables is handed in. Nothing is ever patched in the target's stack.
+#![no_std]
+#[cfg(test)]
+extern crate std;
+
+pub mod cache;
+pub mod cfi;
+pub mod rule;
+pub mod table;
+pub mod walk;
+
+pub use cache::{Capture, StackCache};
+pub use rule::Rule;
+pub use table::RuleTable;
+pub use walk::{Frame, Regs};

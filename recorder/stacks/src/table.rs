@@ -1,0 +1,105 @@
+//! The rules found so far: program counter -> rule, shared by all threads of a process without locks.
+//!
+//! Each entry is two words, `key ^ rule` and `rule`. A reader that sees two halves of different writes gets a key that does not match and takes the entry for
+//! empty (the technique is known from the transposition tables of chess programs, R. Hyatt and T. Mann, 2002). When a bucket is full an entry is replaced.
+
+use crate::rule::Rule;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Entries of a bucket: one cache line.
+const WAYS: usize = 4;
+
+/// A table over borrowed memory.
+#[derive(Clone, Copy)]
+pub struct RuleTable<'a> {
+    words: &'a [AtomicU64],
+}
+
+impl<'a> RuleTable<'a> {
+    /// A table in `words`, which must be zeroed at first and hold a power of two of words, at least 8.
+    ///
+    /// # Panics
+    /// Never; a slice of another length gives a table that finds nothing.
+    pub const fn new(words: &'a [AtomicU64]) -> RuleTable<'a> {
+        if words.len() < 2 * WAYS || !words.len().is_power_of_two() {
+            return RuleTable { words: &[] };
+        }
+        RuleTable { words }
+    }
+
+    /// First word of the bucket of a key (Fibonacci hashing).
+    #[inline]
+    fn bucket(&self, key: u64) -> usize {
+        let buckets = self.words.len() / (2 * WAYS);
+        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        (hash as usize & (buckets.max(1) - 1)) * 2 * WAYS
+    }
+
+    /// The rule stored for `key`.
+    #[inline]
+    pub fn get(&self, key: u64) -> Option<Rule> {
+        let bucket = self.words.get(self.bucket(key)..)?.get(..2 * WAYS)?;
+        for pair in bucket.chunks_exact(2) {
+            let rule = pair[1].load(Ordering::Relaxed);
+            if pair[0].load(Ordering::Relaxed) ^ rule == key && rule != 0 {
+                return Rule::from_word(rule);
+            }
+        }
+        None
+    }
+
+    /// Stores the rule for `key`.
+    pub fn put(&self, key: u64, rule: Rule) {
+        let Some(bucket) = self.words.get(self.bucket(key)..).and_then(|words| words.get(..2 * WAYS)) else { return };
+        let way = bucket
+            .chunks_exact(2)
+            .position(|pair| pair[1].load(Ordering::Relaxed) == 0)
+            .unwrap_or((key >> 5) as usize % WAYS);
+        bucket[2 * way].store(key ^ rule.word(), Ordering::Relaxed);
+        bucket[2 * way + 1].store(rule.word(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::{Kind, SavedFp};
+    use std::vec::Vec;
+
+    fn rule(offset: i32) -> Rule {
+        Rule::new(Kind::Sp, offset, SavedFp::Same, 0)
+    }
+
+    #[test]
+    fn what_is_found_is_what_was_stored() {
+        let words: Vec<AtomicU64> = (0..256).map(|_| AtomicU64::new(0)).collect();
+        let table = RuleTable::new(&words);
+        for key in 1..10_000u64 {
+            table.put(key * 7, rule(key as i32));
+            assert_eq!(table.get(key * 7), Some(rule(key as i32)));
+        }
+        for key in 1..10_000u64 {
+            assert!(table.get(key * 7).is_none_or(|found| found == rule(key as i32)));
+        }
+    }
+
+    #[test]
+    fn concurrent_writers_never_give_a_reader_a_foreign_rule() {
+        let words: Vec<AtomicU64> = (0..8).map(|_| AtomicU64::new(0)).collect();
+        let table = RuleTable::new(&words);
+        std::thread::scope(|scope| {
+            for thread in 0..2u64 {
+                scope.spawn(move || {
+                    for step in 0..100_000u64 {
+                        let key = 1 + (step * 2 + thread) % 31;
+                        table.put(key, rule(key as i32));
+                    }
+                });
+            }
+            for step in 0..200_000u64 {
+                let key = 1 + step % 31;
+                assert!(table.get(key).is_none_or(|found| found == rule(key as i32)));
+            }
+        });
+    }
+}
