@@ -1,1 +1,31 @@
-//! placeholder
+//! `libheaptape_preload.so`: sits between a program and its allocator, and writes what happens into shared memory.
+//!
+//! It never allocates by the allocator it watches, takes no lock and makes no system call per event, keeps no descriptor, starts no thread, writes to no file, and
+//! never ends the program. When it cannot record, it forwards.
+//!
+//! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record, with the stack that [`capture`] takes). [`life`] owns the life cycle and is the only
+//! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are.
+#![no_std]
+
+mod api;
+mod arch;
+mod capture;
+mod event;
+mod hooks;
+mod life;
+mod modules;
+mod real;
+mod stack;
+mod stub;
+mod sys;
+mod thread;
+
+/// A panic cannot be reported and must not unwind into the program. Nothing here panics by design; if it happens after all, this thread records
+/// nothing any more, but a thread that is inside a hook cannot go on, so it stays here.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    life::die();
+    loop {
+        core::hint::spin_loop();
+    }
+}

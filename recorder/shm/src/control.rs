@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// First word of the segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"heaptshm");
 /// Raised with every change of the layout; both sides must agree.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 /// Words of the map of free chunks: at most 4,096 chunks.
 pub const FREE_WORDS: usize = 64;
 
@@ -54,8 +54,46 @@ pub struct Control {
     pub min_size: AtomicU64,
     /// Mean bytes between samples; 0 records all.
     pub sample_bytes: AtomicU64,
+    /// Claims of process slots.
+    pub process_claims: Claims,
+    /// Claims of thread slots.
+    pub thread_claims: Claims,
     /// Bit `i % 64` of word `i / 64` is set when chunk `i` is free.
     pub free: [AtomicU64; FREE_WORDS],
+}
+
+/// What the collector must know of a table of slots without walking it: whether anything was claimed, and how far to look.
+#[repr(C)]
+pub struct Claims {
+    /// Raised after each claim, before the claimer's first stamp.
+    pub count: AtomicU32,
+    /// No slot at or above this index was ever claimed.
+    pub high: AtomicU32,
+    /// Where a search for a free slot begins; only a hint, so that the slots in use stay close together.
+    pub hint: AtomicU32,
+}
+
+impl Claims {
+    /// Searches `slots` from the hint on for one that `claim` can take, and makes the claim known.
+    pub(crate) fn search<T>(&self, slots: &[T], claim: impl Fn(&T) -> bool) -> Option<u32> {
+        let length = slots.len();
+        let from = self.hint.load(Ordering::Relaxed) as usize;
+        for step in 0..length {
+            let index = (from + step) % length;
+            if claim(&slots[index]) {
+                self.hint.store(index as u32 + 1, Ordering::Relaxed);
+                self.high.fetch_max(index as u32 + 1, Ordering::Relaxed);
+                self.count.fetch_add(1, Ordering::Release);
+                return Some(index as u32);
+            }
+        }
+        None
+    }
+
+    /// Tells the next search that slot `index` is free again.
+    pub fn freed(&self, index: u32) {
+        self.hint.fetch_min(index, Ordering::Relaxed);
+    }
 }
 
 /// How stacks are taken, as stored in [`Control::stack_mode`].

@@ -31,6 +31,20 @@ pub mod kind {
     pub const NOTE: u8 = 9;
 }
 
+/// Entry points, as in `api` of ALLOC and REALLOC entries. The numbers are those of the tape's `AllocApi`.
+#[allow(missing_docs)]
+pub mod api {
+    pub const MALLOC: u8 = 0;
+    pub const CALLOC: u8 = 1;
+    pub const REALLOC: u8 = 2;
+    pub const REALLOCARRAY: u8 = 3;
+    pub const POSIX_MEMALIGN: u8 = 4;
+    pub const ALIGNED_ALLOC: u8 = 5;
+    pub const MEMALIGN: u8 = 6;
+    pub const VALLOC: u8 = 7;
+    pub const PVALLOC: u8 = 8;
+}
+
 /// Kinds of notes.
 pub mod note {
     /// First note of a process image: the executable's path, then the arguments, each ended by a NUL.
@@ -43,8 +57,8 @@ pub mod note {
     pub const MARKER: u8 = 4;
     /// A module is gone: u64 start, u64 end.
     pub const MODULE_GONE: u8 = 5;
-    /// The process is about to exit: i32 status.
-    pub const EXIT: u8 = 6;
+    /// The process is about to fork: u64 stamp. A child's `ProcessSlot::stamp` is the same number.
+    pub const FORK: u8 = 6;
 }
 
 /// Flags of an entry.

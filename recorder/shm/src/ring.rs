@@ -124,6 +124,9 @@ impl Consumer {
                 self.chunk = NONE;
                 return &[];
             };
+            // In this order: a thread that began a new run at `head` writes no more into this chunk and links nothing to it, and a chunk with a
+            // successor gets no more data. So what is seen of the chunk after either of the two is all of it.
+            let another_run = slot.head.load(Ordering::Acquire) != NONE;
             let next = header.next.load(Ordering::Acquire);
             let committed = header.committed.load(Ordering::Acquire);
             let words = segment.words(self.chunk);
@@ -132,7 +135,7 @@ impl Consumer {
                     return fresh;
                 }
             }
-            if next == NONE {
+            if next == NONE && !another_run {
                 return &[];
             }
             segment.control().give_chunk(self.chunk);
@@ -165,13 +168,18 @@ impl Consumer {
         if !self.available(segment, slot).is_empty() {
             return false;
         }
-        // The thread may have linked a new chunk before it saw ours gone: `available` has followed it there, and the slot names it again.
-        // Or it saw ours gone, and has begun a new run at `head`: ours is done with, as it is when the slot names none.
+        // The thread may have linked a new chunk before it saw ours gone, and the slot names it again; or it saw ours gone, and began a new run
+        // at `head`: `available` has followed it either way. Ours is done with when the slot names none.
         if self.chunk != NONE && slot.chunk.load(Ordering::Acquire) != self.chunk {
             segment.control().give_chunk(self.chunk);
             self.chunk = NONE;
         }
         true
+    }
+
+    /// Whether a chunk is at hand.
+    pub fn holds_chunk(&self) -> bool {
+        self.chunk != NONE
     }
 
     /// Gives the chunk at hand back whatever is in it: the slot's process is dead and all that was published has been read.
@@ -275,6 +283,53 @@ mod tests {
             }
         }
         assert_eq!(seen, (0..100).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn a_thread_that_starts_anew_while_its_chunk_is_taken_away_is_followed_at_once() {
+        let segment = segment();
+        let slot = &segment.threads()[0];
+        assert!(slot.claim(0, 1, 0));
+        let mut producer = Producer::new();
+        let mut consumer = Consumer::new();
+        write(&mut producer, &segment, slot, 1, 1).unwrap();
+        let first = consumer.available(&segment, slot).len();
+        consumer.advance(first);
+        assert!(consumer.detach(slot));
+        write(&mut producer, &segment, slot, 2, 1).unwrap();
+        // Caught in the middle of the next event: the second half of the detach has to wait, the reading has not.
+        slot.inflight.store(BUSY, Ordering::SeqCst);
+        assert!(!consumer.detached(&segment, slot));
+        let words = consumer.available(&segment, slot);
+        assert_eq!(words.len(), 1);
+        assert_eq!(words[0].load(Ordering::Relaxed), 2);
+        consumer.advance(1);
+        slot.inflight.store(IDLE, Ordering::SeqCst);
+        assert!(consumer.detached(&segment, slot));
+        assert_eq!(
+            segment.control().free_chunks(),
+            7,
+            "the chunk of the new run is the thread's"
+        );
+    }
+
+    #[test]
+    fn claims_are_counted_and_stay_close_together() {
+        let segment = segment();
+        let claims = &segment.control().thread_claims;
+        assert_eq!(segment.claim_thread(0, 10, 0), Some(0));
+        assert_eq!(segment.claim_thread(0, 11, 0), Some(1));
+        segment.threads()[0]
+            .life
+            .store(crate::slot::life::FREE, Ordering::Release);
+        claims.freed(0);
+        assert_eq!(segment.claim_thread(0, 12, 0), Some(0));
+        assert_eq!(claims.count.load(Ordering::Relaxed), 3);
+        assert_eq!(claims.high.load(Ordering::Relaxed), 2);
+        for tid in 13..15 {
+            assert!(segment.claim_thread(0, tid, 0).is_some());
+        }
+        assert_eq!(segment.claim_thread(0, 15, 0), None, "four slots are all there are");
     }
 
     #[test]

@@ -167,6 +167,21 @@ impl Segment {
         }
     }
 
+    /// Claims a free process slot and fills it in; see [`ProcessSlot::claim`]. Must come before the image's first stamp.
+    pub fn claim_process(&self, pid: u32, parent_pid: u32, forked_from: u32, stamp: u64) -> Option<u32> {
+        self.control()
+            .process_claims
+            .search(self.processes(), |slot| slot.claim(pid, parent_pid, forked_from, stamp))
+    }
+
+    /// Claims a free thread slot and fills it in; see [`ThreadSlot::claim`]. Must come before the thread's first stamp: the collector takes
+    /// what it cannot see for not there, and would let later events of other threads pass.
+    pub fn claim_thread(&self, process: u32, tid: u32, level: u32) -> Option<u32> {
+        self.control()
+            .thread_claims
+            .search(self.threads(), |slot| slot.claim(process, tid, level))
+    }
+
     /// The header of a chunk, `None` when there is no such chunk.
     #[inline]
     pub fn chunk(&self, index: u32) -> Option<&'static ChunkHeader> {

@@ -31,8 +31,8 @@ pub struct Capture {
     pub reset: bool,
     /// Its outermost frame is not the end of the stack.
     pub truncated: bool,
-    /// Frames that the list holds after [`StackCache::keep`]: those before `pop` took effect that stay.
-    shared: usize,
+    /// Outermost frames of the list that stay.
+    pub shared: usize,
     cacheable: bool,
 }
 
@@ -89,11 +89,20 @@ impl StackCache {
         let home = self.low <= innermost.slot && innermost.slot < self.high;
         let limit = if home { self.high } else { usize::MAX };
         // SAFETY: inside the thread's own stack, by the line above.
-        let standing = if home { unsafe { self.verified(frames, innermost.slot) } } else { 0 };
+        let standing = if home {
+            unsafe { self.verified(frames, innermost.slot) }
+        } else {
+            0
+        };
         let mut join = standing;
         let mut first = frames.len();
         let mut frame = innermost;
-        let mut regs = Regs { pc: frame.pc, sp: frame.slot + 8, fp: frame.fp, interrupted: false };
+        let mut regs = Regs {
+            pc: frame.pc,
+            sp: frame.slot + 8,
+            fp: frame.fp,
+            interrupted: false,
+        };
         let mut crossings = 0;
         let (shared, truncated) = loop {
             while join > 0 && frames[join - 1].slot < frame.slot {
@@ -109,7 +118,10 @@ impl StackCache {
             frames[first] = frame;
             // SAFETY: `regs` are those of a live frame, as each step gives them.
             match unsafe { step(rule(regs.pc - usize::from(!regs.interrupted)), regs, limit) } {
-                Step::Outer { frame: outer, regs: found } => {
+                Step::Outer {
+                    frame: outer,
+                    regs: found,
+                } => {
                     if outer.slot & !1 <= frame.slot & !1 {
                         crossings += 1;
                         if crossings > MOST_CROSSINGS {
@@ -166,7 +178,9 @@ mod tests {
 
     impl Stack {
         fn new(frames: usize) -> Stack {
-            Stack { words: vec![0; frames * 4 + 4] }
+            Stack {
+                words: vec![0; frames * 4 + 4],
+            }
         }
         fn base(&self) -> usize {
             self.words.as_ptr() as usize
@@ -181,7 +195,11 @@ mod tests {
                 self.words[top - 4 * (index + 1) + 3] = *address;
             }
             let slot = self.base() + (top - 4 * addresses.len() + 3) * 8;
-            Frame { slot, pc: *addresses.last().unwrap(), fp: 0 }
+            Frame {
+                slot,
+                pc: *addresses.last().unwrap(),
+                fp: 0,
+            }
         }
     }
 
@@ -216,7 +234,9 @@ mod tests {
         let mut random = 1u64;
         let mut mirror: Vec<usize> = Vec::new();
         for _ in 0..5000 {
-            random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            random = random
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             let keep = 1 + (random >> 33) as usize % addresses.len();
             addresses.truncate(keep);
             let grow = (random >> 50) as usize % 5;

@@ -42,13 +42,17 @@ pub fn rule_for(tables: &Tables<'_>, pc: usize) -> Rule {
 fn find(tables: &Tables<'_>, pc: usize) -> Option<Rule> {
     let bases = BaseAddresses::default().set_eh_frame_hdr(tables.header_address as u64);
     let header = EhFrameHdr::new(tables.header, NativeEndian).parse(&bases, 8).ok()?;
-    let Pointer::Direct(eh_frame_address) = header.eh_frame_ptr() else { return None };
+    let Pointer::Direct(eh_frame_address) = header.eh_frame_ptr() else {
+        return None;
+    };
     let offset = (eh_frame_address as usize).checked_sub(tables.start)?;
     let eh_frame = EhFrame::new(tables.module.get(offset..)?, NativeEndian);
     let bases = bases.set_eh_frame(eh_frame_address);
     let fde = header
         .table()?
-        .fde_for_address(&eh_frame, &bases, pc as u64, |section, bases, offset| section.cie_from_offset(bases, offset))
+        .fde_for_address(&eh_frame, &bases, pc as u64, |section, bases, offset| {
+            section.cie_from_offset(bases, offset)
+        })
         .ok()?;
     if fde.cie().is_signal_trampoline() {
         return Some(Rule::bare(Kind::Signal));
@@ -63,7 +67,12 @@ fn find(tables: &Tables<'_>, pc: usize) -> Option<Rule> {
 
 type Section<'a> = EhFrame<EndianSlice<'a, NativeEndian>>;
 
-fn pack(section: &Section<'_>, encoding: gimli::Encoding, row: &UnwindTableRow<usize, Fixed>, pc: usize) -> Option<Rule> {
+fn pack(
+    section: &Section<'_>,
+    encoding: gimli::Encoding,
+    row: &UnwindTableRow<usize, Fixed>,
+    pc: usize,
+) -> Option<Rule> {
     match row.register(RETURN_ADDRESS) {
         Some(RegisterRule::Offset(-8)) => {}
         Some(RegisterRule::Undefined) | None => return Some(Rule::bare(Kind::End)),
@@ -76,7 +85,12 @@ fn pack(section: &Section<'_>, encoding: gimli::Encoding, row: &UnwindTableRow<u
         Some(RegisterRule::Offset(offset)) => (SavedFp::AtCfa, i16::try_from(offset).ok()?),
         Some(RegisterRule::Expression(expression)) => {
             let mut operations = expression.get(section).ok()?.operations(encoding);
-            let Operation::RegisterOffset { register: RBP, offset, .. } = operations.next().ok()?? else { return None };
+            let Operation::RegisterOffset {
+                register: RBP, offset, ..
+            } = operations.next().ok()??
+            else {
+                return None;
+            };
             if operations.next().ok()?.is_some() {
                 return None;
             }
@@ -102,12 +116,18 @@ fn cfa_by_expression(
     let mut operations = expression.operations(encoding);
     match operations.next().ok()?? {
         // Realigned stacks: the old stack pointer was saved below the frame pointer.
-        Operation::RegisterOffset { register: RBP, offset, .. } => match operations.next().ok()?? {
+        Operation::RegisterOffset {
+            register: RBP, offset, ..
+        } => match operations.next().ok()?? {
             Operation::Deref { .. } if operations.next().ok()?.is_none() => Some((Kind::FpDeref, offset)),
             _ => None,
         },
         // Entries of the procedure linkage table: rsp + 8, and 8 more once the entry has pushed its index (its last 5 of 16 bytes).
-        Operation::RegisterOffset { register: RSP, offset: 8, .. } => {
+        Operation::RegisterOffset {
+            register: RSP,
+            offset: 8,
+            ..
+        } => {
             let pushed = if pc & 15 >= 11 { 8 } else { 0 };
             Some((Kind::Sp, 8 + pushed))
         }

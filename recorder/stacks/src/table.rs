@@ -50,7 +50,13 @@ impl<'a> RuleTable<'a> {
 
     /// Stores the rule for `key`.
     pub fn put(&self, key: u64, rule: Rule) {
-        let Some(bucket) = self.words.get(self.bucket(key)..).and_then(|words| words.get(..2 * WAYS)) else { return };
+        let Some(bucket) = self
+            .words
+            .get(self.bucket(key)..)
+            .and_then(|words| words.get(..2 * WAYS))
+        else {
+            return;
+        };
         let way = bucket
             .chunks_exact(2)
             .position(|pair| pair[1].load(Ordering::Relaxed) == 0)

@@ -92,10 +92,27 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
         }
         Kind::Signal => {
             // SAFETY: the kernel has put the context at the stack pointer of the trampoline.
-            let (pc, sp, fp) =
-                unsafe { (read(regs.sp + CONTEXT_RIP)?, read(regs.sp + CONTEXT_RSP)?, read(regs.sp + CONTEXT_RBP)?) };
-            let frame = Frame { slot: (regs.sp + CONTEXT_RIP) | 1, pc, fp };
-            return Some(Step::Outer { frame, regs: Regs { pc, sp, fp, interrupted: true } });
+            let (pc, sp, fp) = unsafe {
+                (
+                    read(regs.sp + CONTEXT_RIP)?,
+                    read(regs.sp + CONTEXT_RSP)?,
+                    read(regs.sp + CONTEXT_RBP)?,
+                )
+            };
+            let frame = Frame {
+                slot: (regs.sp + CONTEXT_RIP) | 1,
+                pc,
+                fp,
+            };
+            return Some(Step::Outer {
+                frame,
+                regs: Regs {
+                    pc,
+                    sp,
+                    fp,
+                    interrupted: true,
+                },
+            });
         }
         Kind::End => return Some(Step::End),
         Kind::Guess => {
@@ -127,5 +144,13 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
         // A zero return address marks the outermost frame of stacks without an unwind table.
         return Some(Step::End);
     }
-    Some(Step::Outer { frame: Frame { slot, pc, fp }, regs: Regs { pc, sp: cfa, fp, interrupted: false } })
+    Some(Step::Outer {
+        frame: Frame { slot, pc, fp },
+        regs: Regs {
+            pc,
+            sp: cfa,
+            fp,
+            interrupted: false,
+        },
+    })
 }

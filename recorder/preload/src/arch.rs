@@ -1,0 +1,84 @@
+//! What depends on the processor: the counter, thread-local storage, switching to another stack. x86_64.
+#![allow(unsafe_code)]
+
+use crate::thread::Local;
+use core::arch::{asm, global_asm};
+
+// Thread-local storage in the initial-exec model, by hand: stable Rust would use the general-dynamic model in a shared library,
+// where an access can call the loader, and the loader can call malloc.
+global_asm!(
+    ".pushsection .tbss.heaptape,\"awT\",@nobits",
+    ".p2align 4",
+    ".globl heaptape_local",
+    ".hidden heaptape_local",
+    ".type heaptape_local, @object",
+    ".size heaptape_local, 48",
+    "heaptape_local:",
+    ".zero 48",
+    ".popsection",
+);
+
+// Prebuilt `core` refers to this even though nothing here unwinds.
+global_asm!(
+    ".pushsection .text.heaptape_personality,\"ax\",@progbits",
+    ".globl rust_eh_personality",
+    ".hidden rust_eh_personality",
+    "rust_eh_personality:",
+    "ud2",
+    ".popsection",
+);
+
+/// The calling thread's local block; zeroed in a new thread.
+#[inline(always)]
+pub fn local() -> &'static Local {
+    let address: *const Local;
+    // SAFETY: reads the thread pointer and a constant of the loader's; the block has the size of a `Local` (checked in `thread`), for which
+    // all zeros is a value. It lives as long as its thread, and nobody else has its address.
+    unsafe {
+        asm!(
+            "mov {address}, qword ptr [rip + heaptape_local@GOTTPOFF]",
+            "add {address}, qword ptr fs:[0]",
+            address = out(reg) address,
+            options(nostack, pure, readonly),
+        );
+        &*address
+    }
+}
+
+/// The CPU's counter now.
+#[inline(always)]
+pub fn stamp() -> u64 {
+    // SAFETY: the instruction only reads the counter.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The CPU's counter once everything before has happened: an allocation must not seem older than the free that made room for it.
+#[inline(always)]
+pub fn stamp_after() -> u64 {
+    // SAFETY: the instructions only order and read.
+    unsafe {
+        core::arch::x86_64::_mm_lfence();
+        core::arch::x86_64::_rdtsc()
+    }
+}
+
+/// Calls `function(argument)` on another stack that ends at `top`.
+///
+/// # Safety
+/// `top` must be 16-byte aligned, with enough writable memory below that nobody else uses meanwhile. `function` must not unwind.
+pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8), argument: *mut u8) {
+    // SAFETY: the stack pointer is kept in a callee-saved register; everything else is clobbered as in any call.
+    unsafe {
+        asm!(
+            "mov r12, rsp",
+            "mov rsp, {top}",
+            "call {function}",
+            "mov rsp, r12",
+            top = in(reg) top,
+            function = in(reg) function,
+            inout("rdi") argument => _,
+            out("r12") _,
+            clobber_abi("C"),
+        );
+    }
+}

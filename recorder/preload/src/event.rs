@@ -1,0 +1,426 @@
+//! From a hook to an entry in the ring.
+//!
+//! The order within an event is what makes the order between threads exact: a free is stamped before the real call, an allocation after it, a realloc at
+//! both ends. While [`ThreadSlot::inflight`] says so, the collector waits for us; so between the stamp and the publication there is no waiting.
+#![allow(unsafe_code)]
+
+use crate::capture::Stack;
+use crate::life::{self, Recording};
+use crate::stack;
+use crate::thread::{self, Doing, Local, Thread, LEVELS};
+use crate::{arch, sys};
+use core::sync::atomic::{AtomicU64, Ordering};
+use heaptape_shm::entry::{kind, note, Head};
+use heaptape_shm::ring::Full;
+use heaptape_shm::slot::{BUSY, IDLE};
+use heaptape_shm::{State, ThreadSlot};
+use heaptape_stacks::Frame;
+
+/// Where a hook was called.
+#[derive(Clone, Copy)]
+pub struct Site {
+    /// Address of the hook's return address.
+    pub slot: *const usize,
+    /// The caller's frame pointer.
+    pub fp: usize,
+}
+
+impl Site {
+    /// The hook's return address.
+    #[inline(always)]
+    pub fn caller(self) -> usize {
+        // SAFETY: the hooks' entries pass the place where the call has put it.
+        unsafe { *self.slot }
+    }
+}
+
+/// A thread that is writing an event.
+pub struct Writer {
+    pub(crate) recording: Recording,
+    pub(crate) local: &'static Local,
+    pub(crate) thread: *mut Thread,
+    slot: &'static ThreadSlot,
+    pub(crate) level: usize,
+    outer: (Doing, u32, usize),
+}
+
+/// Begins an event. `None`: not recorded (not now, not this call, or counted as lost).
+#[inline(always)]
+pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
+    let local = arch::local();
+    let mut thread = local.thread.get();
+    let mut level = 0;
+    if local.doing.get() != Doing::Nothing {
+        match interrupted(&recording, local, site) {
+            Some(at) => level = at,
+            None => return None,
+        }
+    }
+    // SAFETY: thread states are never unmapped.
+    let current = !thread.is_null() && unsafe { (*thread).is_current() };
+    // SAFETY: as above.
+    let slot = if current {
+        unsafe { (*thread).slot(&recording, level) }
+    } else {
+        None
+    };
+    let slot = match slot {
+        Some(slot) => slot,
+        None => {
+            thread = admit(&recording, local, current, level)?;
+            // SAFETY: just handed out.
+            unsafe { (*thread).slot(&recording, level) }?
+        }
+    };
+    let outer = (
+        local.doing.replace(Doing::Writing),
+        local.level.replace(level as u32),
+        local.site.replace(site.slot as usize),
+    );
+    slot.inflight.store(BUSY, Ordering::Relaxed);
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    Some(Writer {
+        recording,
+        local,
+        thread,
+        slot,
+        level,
+        outer,
+    })
+}
+
+/// Finds a state and a slot for a thread, or for one more level of it.
+#[cold]
+#[inline(never)]
+fn admit(recording: &Recording, local: &'static Local, current: bool, level: usize) -> Option<*mut Thread> {
+    if current && level > 0 {
+        // SAFETY: thread states are never unmapped; this one is the calling thread's.
+        let thread = unsafe { &mut *local.thread.get() };
+        return thread.claim(recording, level).then_some(thread as *mut Thread);
+    }
+    let thread = thread::attach(recording, local)? as *mut Thread;
+    let name = sys::thread_name();
+    let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    let slot: usize = 0;
+    let site = Site { slot: &slot, fp: 0 };
+    if let Some(mut writer) = begin(*recording, site) {
+        writer.note(note::THREAD_NAME, &name[..length]);
+        writer.end();
+    }
+    Some(thread)
+}
+
+/// A hook was called while this thread was not about the target's own business. The level to write at, if at all.
+#[cold]
+#[inline(never)]
+fn interrupted(recording: &Recording, local: &'static Local, site: Site) -> Option<usize> {
+    match local.doing.get() {
+        Doing::Nothing | Doing::Forwarding => Some(0),
+        Doing::Muted => None,
+        Doing::Writing => {
+            // SAFETY: a thread that is writing has a state.
+            let thread = unsafe { local.thread.get().as_mut() }?;
+            if site.slot as usize > local.site.get() && !sys::on_signal_stack() {
+                // The event below us on this stack was left by a jump out of a signal handler, and will never be finished.
+                for level in 0..=(local.level.get() as usize).min(LEVELS - 1) {
+                    thread::abandon(thread, recording, level);
+                }
+                local.doing.set(Doing::Nothing);
+                return Some(0);
+            }
+            let level = local.level.get() as usize + 1;
+            if level >= LEVELS {
+                if let Some(slot) = thread.slot(recording, 0) {
+                    slot.lost_nested.fetch_add(1, Ordering::Relaxed);
+                }
+                return None;
+            }
+            Some(level)
+        }
+    }
+}
+
+impl Writer {
+    /// Ends the event.
+    #[inline(always)]
+    pub fn end(self) {
+        core::sync::atomic::compiler_fence(Ordering::SeqCst);
+        self.slot.inflight.store(IDLE, Ordering::Release);
+        let (doing, level, site) = self.outer;
+        self.local.site.set(site);
+        self.local.level.set(level);
+        self.local.doing.set(doing);
+    }
+
+    /// Finds room in the ring, waiting for it as the options say. `None`: the event is lost, and counted.
+    #[inline(always)]
+    pub(crate) fn room(&mut self, words: usize) -> Option<&'static [AtomicU64]> {
+        // SAFETY: this thread's own state.
+        let level = unsafe { &mut (*self.thread).levels[self.level] };
+        match level
+            .producer
+            .reserve(self.recording.segment, self.slot, level.slot, words)
+        {
+            Ok(room) => Some(room),
+            Err(Full) => self.wait_for_room(words),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_room(&mut self, words: usize) -> Option<&'static [AtomicU64]> {
+        let control = self.recording.segment.control();
+        // SAFETY: this thread's own state.
+        let level = unsafe { &mut (*self.thread).levels[self.level] };
+        let mut found = None;
+        if !self.recording.options.on_full_drop && words <= self.recording.segment.chunk_words() {
+            control.waiters.fetch_add(1, Ordering::Relaxed);
+            let mut heartbeat = control.heartbeat.load(Ordering::Relaxed);
+            let mut quiet_millis = 0;
+            while control.state() != State::Dead {
+                let seen = control.returned.load(Ordering::Acquire);
+                if let Ok(room) = level
+                    .producer
+                    .reserve(self.recording.segment, self.slot, level.slot, words)
+                {
+                    found = Some(room);
+                    break;
+                }
+                // While we wait the collector must be able to pass us by, or it could never free what we wait for.
+                self.slot.inflight.store(IDLE, Ordering::Release);
+                sys::wait(&control.returned, seen);
+                self.slot.inflight.store(BUSY, Ordering::SeqCst);
+                let now = control.heartbeat.load(Ordering::Relaxed);
+                quiet_millis = if now == heartbeat { quiet_millis + 10 } else { 0 };
+                heartbeat = now;
+                if quiet_millis >= self.recording.options.block_millis {
+                    control.set_state(State::Dead);
+                }
+            }
+            control.waiters.fetch_sub(1, Ordering::Relaxed);
+        }
+        if found.is_none() {
+            self.slot.lost_full.fetch_add(1, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// Lets the collector see what was stored in the room found last.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, words: usize) {
+        // SAFETY: this thread's own state.
+        let level = unsafe { &mut (*self.thread).levels[self.level] };
+        level.producer.publish(self.recording.segment, words);
+    }
+
+    /// The stamp for something that has just happened.
+    #[inline(always)]
+    fn stamp_after(&self) -> u64 {
+        if self.recording.several_threads() {
+            arch::stamp_after()
+        } else {
+            arch::stamp()
+        }
+    }
+
+    /// Writes an event with its stack, stamped now.
+    #[inline(always)]
+    pub fn event<const N: usize>(mut self, kind: u8, api: u8, fields: [u64; N], site: Site) {
+        let mut stack = Stack::take(&mut self, site);
+        let (push, pop, flags) = stack.prepare(&mut self);
+        if let Some(room) = self.room(2 + N + push as usize) {
+            let stamp = self.stamp_after();
+            fill(
+                room,
+                Head {
+                    kind,
+                    api,
+                    push,
+                    pop,
+                    flags,
+                },
+                stamp,
+                &fields,
+                stack.fresh(),
+            );
+            self.publish(2 + N + push as usize);
+            stack.keep(&mut self);
+        }
+        drop(stack);
+        self.end();
+    }
+
+    /// Writes an event without a stack, stamped now: before the real call.
+    #[inline(always)]
+    pub fn bare_event<const N: usize>(mut self, kind: u8, fields: [u64; N]) {
+        if let Some(room) = self.room(2 + N) {
+            fill(
+                room,
+                Head {
+                    kind,
+                    api: 0,
+                    push: 0,
+                    pop: 0,
+                    flags: 0,
+                },
+                arch::stamp(),
+                &fields,
+                &[],
+            );
+            self.publish(2 + N);
+        }
+        self.end();
+    }
+
+    /// Writes an event that has a beginning and an end: the stack is taken and the room found first, then `call` runs between the two stamps.
+    /// It returns what to write, if anything: kind, fields.
+    #[inline(always)]
+    pub fn around<T>(
+        mut self,
+        api: u8,
+        site: Site,
+        call: impl FnOnce() -> T,
+        outcome: impl FnOnce(&T, u64) -> Option<(u8, [u64; 4], usize)>,
+    ) -> T {
+        let mut stack = Stack::take(&mut self, site);
+        let (push, pop, flags) = stack.prepare(&mut self);
+        let room = self.room(6 + push as usize);
+        let before = arch::stamp();
+        self.slot.inflight.store(before, Ordering::Release);
+        let result = call();
+        if let (Some(room), Some((kind, fields, count))) = (room, outcome(&result, before)) {
+            let stamp = if count == 1 { before } else { self.stamp_after() };
+            // A `realloc` that only freed has no stack.
+            let (push, pop, flags) = if count == 1 { (0, 0, 0) } else { (push, pop, flags) };
+            let fresh = if count == 1 { &[][..] } else { stack.fresh() };
+            fill(
+                room,
+                Head {
+                    kind,
+                    api,
+                    push,
+                    pop,
+                    flags,
+                },
+                stamp,
+                &fields[..count],
+                fresh,
+            );
+            self.publish(2 + count + push as usize);
+            if count != 1 {
+                stack.keep(&mut self);
+            }
+        }
+        drop(stack);
+        self.end();
+        result
+    }
+
+    /// Writes an unmapping, stamped before the real call, if that succeeds.
+    #[inline(never)]
+    pub fn unmapping(mut self, address: u64, length: u64, call: impl FnOnce() -> i32) -> i32 {
+        let room = self.room(4);
+        let before = arch::stamp();
+        self.slot.inflight.store(before, Ordering::Release);
+        let status = call();
+        if let (Some(room), 0) = (room, status) {
+            let head = Head {
+                kind: kind::UNMAP,
+                api: 0,
+                push: 0,
+                pop: 0,
+                flags: 0,
+            };
+            fill(room, head, before, &[address, length], &[]);
+            self.publish(4);
+        }
+        self.end();
+        status
+    }
+
+    /// Writes a note; cut to what fits into a chunk. `false` when it was lost.
+    #[cold]
+    #[inline(never)]
+    pub fn note(&mut self, kind: u8, bytes: &[u8]) -> bool {
+        let most = (self.recording.segment.chunk_words() - 3) * 8;
+        let bytes = &bytes[..bytes.len().min(most)];
+        let words = 3 + bytes.len().div_ceil(8);
+        let Some(room) = self.room(words) else { return false };
+        let head = Head {
+            kind: self::kind::NOTE,
+            api: kind,
+            push: 0,
+            pop: 0,
+            flags: 0,
+        };
+        fill(&room[..3], head, arch::stamp(), &[bytes.len() as u64], &[]);
+        for (word, chunk) in room[3..].iter().zip(bytes.chunks(8)) {
+            let mut packed = [0u8; 8];
+            packed[..chunk.len()].copy_from_slice(chunk);
+            word.store(u64::from_le_bytes(packed), Ordering::Relaxed);
+        }
+        self.publish(words);
+        true
+    }
+}
+
+/// Stores an entry; `room` has exactly its length or more.
+#[inline(always)]
+pub(crate) fn fill(room: &[AtomicU64], head: Head, stamp: u64, fields: &[u64], frames: &[Frame]) {
+    let Some((first, rest)) = room.split_at_checked(2 + fields.len()) else {
+        return;
+    };
+    first[0].store(head.pack(), Ordering::Relaxed);
+    first[1].store(stamp, Ordering::Relaxed);
+    for (word, field) in first[2..].iter().zip(fields) {
+        word.store(*field, Ordering::Relaxed);
+    }
+    for (word, frame) in rest.iter().zip(frames) {
+        word.store(frame.return_address() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Counts an allocation call that failed.
+#[cold]
+pub fn failed() {
+    if let Some(recording) = life::recording_now() {
+        if let Some(process) = recording.segment.processes().get(recording.process() as usize) {
+            process.failed_calls.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes a note from outside any event.
+#[cold]
+#[inline(never)]
+pub fn lone_note(recording: &Recording, kind: u8, bytes: &[u8]) {
+    let slot: usize = 0;
+    if let Some(mut writer) = begin(*recording, Site { slot: &slot, fp: 0 }) {
+        writer.note(kind, bytes);
+        writer.end();
+    }
+}
+
+/// First note of a process image: who it is. A forked child is what its parent was.
+#[cold]
+pub fn process_note(recording: &Recording, forked: bool) {
+    if forked {
+        return;
+    }
+    stack::on_cold_stack(|| {
+        let mut text = [0u8; 3800];
+        let mut length = sys::read_link(c"/proc/self/exe", &mut text[..2047]);
+        text[length] = 0;
+        length += 1;
+        length += sys::read_file(c"/proc/self/cmdline", &mut text[length..]);
+        lone_note(recording, note::PROCESS, &text[..length]);
+    });
+}
+
+/// Note before a fork: the child's heap is the parent's at this place in the order.
+#[cold]
+pub fn fork_note(stamp: u64) {
+    if let Some(recording) = life::attached() {
+        lone_note(&recording, note::FORK, &stamp.to_le_bytes());
+    }
+}

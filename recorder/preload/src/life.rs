@@ -1,0 +1,257 @@
+//! The life cycle of recording in this process.
+//!
+//! ```text
+//!             first hook call                 fork: the page reads as zeros
+//!  VIRGIN ----> STARTING ----> READY  --------------------------------------> (child) wake -> READY
+//!                  \                \
+//!                   `--> OFF         `--> OFF    (no segment, or one that does not fit: forward for ever)
+//! ```
+//! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
+#![allow(unsafe_code)]
+
+use crate::{arch, event, modules, real, stack, sys, thread};
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use heaptape_shm::control::StackMode;
+use heaptape_shm::{Options, Segment, State, NONE};
+
+const VIRGIN: u32 = 0;
+const STARTING: u32 = 1;
+const READY: u32 = 2;
+const OFF: u32 = 3;
+
+static LIFE: AtomicU32 = AtomicU32::new(VIRGIN);
+static PAGE: AtomicPtr<Page> = AtomicPtr::new(core::ptr::null_mut());
+/// Raised in each forked child: what belongs to an older generation is the parent's.
+static GENERATION: AtomicU32 = AtomicU32::new(1);
+/// Stamp of the latest fork, by the handler that runs before it.
+static FORK_STAMP: AtomicU64 = AtomicU64::new(0);
+
+/// Copy of [`Page::process`] that a child can still read.
+static PARENT_SLOT: AtomicU32 = AtomicU32::new(NONE);
+
+/// Private memory that reads as zeros in a forked child.
+#[repr(C)]
+pub struct Page {
+    /// 1 while this very process is registered.
+    on: AtomicU32,
+    /// Slot of this process.
+    process: AtomicU32,
+    /// Threads that have recorded here so far.
+    threads: AtomicU32,
+}
+
+struct Shared(UnsafeCell<MaybeUninit<(Segment, Options)>>);
+// SAFETY: written once by the thread that starts, before `PAGE` is published; only read afterwards.
+unsafe impl Sync for Shared {}
+static SHARED: Shared = Shared(UnsafeCell::new(MaybeUninit::uninit()));
+
+/// A recording that is under way in this process.
+#[derive(Clone, Copy)]
+pub struct Recording {
+    /// The shared memory.
+    pub segment: &'static Segment,
+    /// Its options.
+    pub options: &'static Options,
+    page: &'static Page,
+}
+
+impl Recording {
+    /// Slot of this process.
+    pub fn process(&self) -> u32 {
+        self.page.process.load(Ordering::Relaxed)
+    }
+    /// More than one thread has recorded in this process, so the order between threads matters.
+    #[inline(always)]
+    pub fn several_threads(&self) -> bool {
+        self.page.threads.load(Ordering::Relaxed) > 1
+    }
+    /// One more thread records here.
+    pub fn count_thread(&self) {
+        self.page.threads.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The recording, if this process is in one, whatever its state.
+#[inline(always)]
+pub fn attached() -> Option<Recording> {
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: never unmapped once published.
+    match unsafe { page.as_ref() } {
+        // SAFETY: `SHARED` was written before `PAGE` was published.
+        Some(page) if page.on.load(Ordering::Acquire) == 1 => unsafe { Some(recording(page)) },
+        _ => wake(),
+    }
+}
+
+/// The recording, if events are to be recorded now.
+#[inline(always)]
+pub fn recording_now() -> Option<Recording> {
+    let recording = attached()?;
+    (recording.segment.control().state.load(Ordering::Relaxed) == State::Recording as u32).then_some(recording)
+}
+
+/// # Safety
+/// `SHARED` must have been written.
+#[inline(always)]
+unsafe fn recording(page: &'static Page) -> Recording {
+    // SAFETY: the caller's promise.
+    let (segment, options) = unsafe { (*SHARED.0.get()).assume_init_ref() };
+    Recording { segment, options, page }
+}
+
+/// The generation of this process since the first of its line.
+#[inline(always)]
+pub fn generation() -> u32 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Ends recording for every process of this recording.
+pub fn die() {
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: never unmapped once published, and `SHARED` was written before.
+    if let Some(page) = unsafe { page.as_ref() } {
+        // SAFETY: as above.
+        unsafe { recording(page) }.segment.control().set_state(State::Dead);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wake() -> Option<Recording> {
+    match LIFE.load(Ordering::Acquire) {
+        READY => wake_after_fork(),
+        VIRGIN if real::is_resolved() => start(),
+        _ => None,
+    }
+}
+
+/// The first call of a hook: find the segment, register.
+fn start() -> Option<Recording> {
+    // Before libc has set it there is nothing to know; a later call will try again.
+    let path = segment_path()?;
+    if LIFE
+        .compare_exchange(VIRGIN, STARTING, Ordering::AcqRel, Ordering::Relaxed)
+        .is_err()
+    {
+        return None;
+    }
+    let started = path.and_then(map);
+    LIFE.store(if started.is_some() { READY } else { OFF }, Ordering::Release);
+    let page = started?;
+    real::register_at_fork(before_fork, after_fork_in_child);
+    register(page, NONE, arch::stamp())
+}
+
+/// Maps everything that lasts for the life of the process.
+fn map(path: *const u8) -> Option<&'static Page> {
+    // SAFETY: an entry of the environment, NUL-terminated.
+    let (base, length) = unsafe { sys::map_file(path) }?;
+    // SAFETY: freshly mapped, shared, and never unmapped.
+    let segment = unsafe { Segment::open(base, length) }?;
+    let options = segment.control().options();
+    let page = sys::memory(4096) as *mut Page;
+    if page.is_null() || !thread::prepare() || !stack::prepare(options.stack_mode == StackMode::None) {
+        return None;
+    }
+    // Without this, only forks through libc are noticed (`after_fork_in_child`).
+    sys::wipe_on_fork(page as *mut u8, 4096);
+    modules::prepare();
+    // SAFETY: only one thread starts, and nobody reads before `PAGE` is published.
+    unsafe { (*SHARED.0.get()).write((segment, options)) };
+    PAGE.store(page, Ordering::Release);
+    // SAFETY: zeroed memory is a valid Page, and it is never unmapped.
+    Some(unsafe { &*page })
+}
+
+/// Takes a process slot, and lets the threads of this process record.
+fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recording> {
+    // SAFETY: pages exist only once `SHARED` is written.
+    let recording = unsafe { recording(page) };
+    let pid = sys::pid();
+    let parent = sys::parent_pid();
+    let Some(slot) = recording.segment.claim_process(pid, parent, forked_from, stamp) else {
+        recording
+            .segment
+            .control()
+            .lost_processes
+            .fetch_add(1, Ordering::Relaxed);
+        LIFE.store(OFF, Ordering::Release);
+        return None;
+    };
+    page.process.store(slot, Ordering::Relaxed);
+    page.threads.store(0, Ordering::Relaxed);
+    PARENT_SLOT.store(slot, Ordering::Relaxed);
+    page.on.store(1, Ordering::Release);
+    event::process_note(&recording, forked_from != NONE);
+    Some(recording)
+}
+
+extern "C" fn before_fork() {
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: never unmapped once published.
+    if unsafe { page.as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) == 1) {
+        let stamp = arch::stamp_after();
+        FORK_STAMP.store(stamp, Ordering::Relaxed);
+        event::fork_note(stamp);
+    }
+}
+
+extern "C" fn after_fork_in_child() {
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: never unmapped once published.
+    if let Some(page) = unsafe { page.as_ref() } {
+        // Where the kernel could not wipe the page.
+        page.on.store(0, Ordering::Release);
+        attached();
+    }
+}
+
+/// The page reads as zeros: this is a child.
+fn wake_after_fork() -> Option<Recording> {
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY: never unmapped once published.
+    let page = unsafe { page.as_ref() }?;
+    if LIFE
+        .compare_exchange(READY, STARTING, Ordering::AcqRel, Ordering::Relaxed)
+        .is_err()
+    {
+        return None;
+    }
+    let parent = PARENT_SLOT.load(Ordering::Relaxed);
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    thread::forget_parent();
+    stack::forget_parent();
+    modules::forget_parent();
+    LIFE.store(READY, Ordering::Release);
+    let stamp = match FORK_STAMP.swap(0, Ordering::Relaxed) {
+        0 => arch::stamp(),
+        stamp => stamp,
+    };
+    register(page, parent, stamp)
+}
+
+extern "C" {
+    static environ: *const *const u8;
+}
+
+/// Value of `HEAPTAPE_SEGMENT`. Outer `None`: libc has no environment yet. Inner `None`: not set.
+fn segment_path() -> Option<Option<*const u8>> {
+    const NAME: &[u8] = b"HEAPTAPE_SEGMENT=";
+    // SAFETY: the environment is a NULL-terminated array of NUL-terminated strings; nobody changes it this early.
+    unsafe {
+        let mut entry = environ;
+        if entry.is_null() {
+            return None;
+        }
+        while !(*entry).is_null() {
+            let text = *entry;
+            if (0..NAME.len()).all(|at| *text.add(at) == NAME[at]) {
+                return Some(Some(text.add(NAME.len())));
+            }
+            entry = entry.add(1);
+        }
+    }
+    Some(None)
+}

@@ -1,0 +1,380 @@
+//! The loaded objects of this process, as far as stacks have led to them.
+//!
+//! The loader is asked only when a program counter is met for the first time (glibc's `_dl_find_object`, which takes no lock; `dl_iterate_phdr` before glibc 2.35).
+//! That something may have been loaded or unloaded is seen by a call from the loader's own code to one of the hooks: it cannot do either without allocating
+//! or freeing. `dlopen` and `dlclose` themselves are not hooked: the loader looks at their caller.
+#![allow(unsafe_code)]
+
+use crate::{real, stack, sys};
+use core::ffi::{c_char, c_void, CStr};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+/// Modules that can be told apart in one process.
+const MOST_MODULES: usize = 2048;
+
+/// Bytes of a path that are passed on.
+const MOST_PATH: usize = 2048;
+
+/// A loaded object as the loader describes it.
+#[derive(Clone, Copy)]
+pub struct Located {
+    /// Lowest mapped address.
+    pub start: usize,
+    /// End of the mapping.
+    pub end: usize,
+    /// What to add to addresses of the file.
+    pub bias: usize,
+    /// Its path, NUL-terminated, empty for the program itself; may be null.
+    pub name: *const c_char,
+    /// Its `.eh_frame_hdr`, 0 when it has none.
+    pub eh_frame_hdr: usize,
+}
+
+/// A module that the collector has been told of.
+struct Known {
+    start: AtomicUsize,
+    end: AtomicUsize,
+    identity: AtomicU64,
+}
+
+static KNOWN: [Known; MOST_MODULES] = [const {
+    Known {
+        start: AtomicUsize::new(0),
+        end: AtomicUsize::new(0),
+        identity: AtomicU64::new(0),
+    }
+}; MOST_MODULES];
+static COUNT: AtomicU32 = AtomicU32::new(0);
+static LOCK: AtomicBool = AtomicBool::new(false);
+
+static LOADER_START: AtomicUsize = AtomicUsize::new(0);
+static LOADER_END: AtomicUsize = AtomicUsize::new(0);
+static LIBC_START: AtomicUsize = AtomicUsize::new(0);
+static CHANGED: AtomicBool = AtomicBool::new(false);
+
+/// Finds the loader itself, and libc.
+pub fn prepare() {
+    // A function that lies in the loader since glibc 2.0.
+    if let Some(found) = real::__tls_get_addr().and_then(|function| locate(function as usize)) {
+        LOADER_START.store(found.start, Ordering::Relaxed);
+        LOADER_END.store(found.end, Ordering::Relaxed);
+    }
+    if let Some(found) = real::pthread_self().and_then(|function| locate(function as usize)) {
+        LIBC_START.store(found.start, Ordering::Relaxed);
+    }
+}
+
+/// In a forked child: a lock of another thread of the parent's is nobody's here. What is loaded stays, but the collector is to hear nothing twice,
+/// since the child inherits the parent's modules there too.
+pub fn forget_parent() {
+    LOCK.store(false, Ordering::Release);
+}
+
+/// Is this object the loader or libc? They have unwind tables for all their code but the places where stacks begin.
+pub fn is_system(located: &Located) -> bool {
+    located.start == LOADER_START.load(Ordering::Relaxed) || located.start == LIBC_START.load(Ordering::Relaxed)
+}
+
+/// Does a hook's caller lie in the loader? Then something may be about to change.
+#[inline(always)]
+pub fn note_caller(address: usize) -> bool {
+    let start = LOADER_START.load(Ordering::Relaxed);
+    let inside = address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start);
+    if inside {
+        CHANGED.store(true, Ordering::Relaxed);
+    }
+    inside
+}
+
+/// Has the loader been at work since the last [`refresh`]?
+#[inline(always)]
+pub fn changed() -> bool {
+    CHANGED.load(Ordering::Relaxed)
+}
+
+/// Looks up the loaded object that contains an address.
+pub fn locate(address: usize) -> Option<Located> {
+    match real::_dl_find_object() {
+        Some(find) => locate_by(find, address),
+        None => locate_by_iteration(address),
+    }
+}
+
+type FindObject = unsafe extern "C" fn(*const c_void, *mut [usize; 16]) -> i32;
+
+fn locate_by(find: FindObject, address: usize) -> Option<Located> {
+    // `struct dl_find_object`: flags, start, end, link map, unwind table header, reserve.
+    let mut result = [0usize; 16];
+    // SAFETY: the struct is at most 16 words on all targets.
+    if unsafe { find(address as *const c_void, &mut result) } != 0 {
+        return None;
+    }
+    let map = result[3] as *const usize;
+    // `struct link_map` begins with l_addr and l_name.
+    // SAFETY: the loader's entry of an object that is loaded now.
+    let (bias, name) = if map.is_null() {
+        (result[1], 0)
+    } else {
+        unsafe { (*map, *map.add(1)) }
+    };
+    Some(Located {
+        start: result[1],
+        end: result[2],
+        bias,
+        name: name as *const c_char,
+        eh_frame_hdr: result[4],
+    })
+}
+
+/// `struct dl_phdr_info`, its beginning.
+#[repr(C)]
+pub struct ObjectInfo {
+    bias: usize,
+    name: *const c_char,
+    headers: *const ProgramHeader,
+    count: u16,
+}
+
+/// `Elf64_Phdr`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ProgramHeader {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    physical: u64,
+    file_size: u64,
+    memory_size: u64,
+    align: u64,
+}
+
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+
+fn locate_by_iteration(address: usize) -> Option<Located> {
+    struct Search {
+        address: usize,
+        found: Option<Located>,
+    }
+    unsafe extern "C" fn visit(info: *const ObjectInfo, _: usize, search: *mut c_void) -> i32 {
+        // SAFETY: the loader passes a valid description and our own pointer.
+        let (info, search) = unsafe { (&*info, &mut *(search as *mut Search)) };
+        // SAFETY: as many headers as it says.
+        let headers = unsafe { core::slice::from_raw_parts(info.headers, info.count as usize) };
+        let found = describe(info.bias, info.name, headers);
+        if (found.start..found.end).contains(&search.address) {
+            search.found = Some(found);
+            return 1;
+        }
+        0
+    }
+    let iterate = real::dl_iterate_phdr()?;
+    let mut search = Search { address, found: None };
+    // SAFETY: the signature of `dl_iterate_phdr`; the callback gets our struct while it lives.
+    unsafe { iterate(visit, &mut search as *mut Search as *mut c_void) };
+    search.found
+}
+
+fn describe(bias: usize, name: *const c_char, headers: &[ProgramHeader]) -> Located {
+    let mut located = Located {
+        start: usize::MAX,
+        end: 0,
+        bias,
+        name,
+        eh_frame_hdr: 0,
+    };
+    for header in headers {
+        let address = bias.wrapping_add(header.address as usize);
+        match header.kind {
+            PT_LOAD => {
+                located.start = located.start.min(address & !4095);
+                located.end = located.end.max(address + header.memory_size as usize);
+            }
+            PT_GNU_EH_FRAME => located.eh_frame_hdr = address,
+            _ => {}
+        }
+    }
+    located
+}
+
+/// The program headers of a loaded object, by the ELF header at its start.
+fn program_headers(located: &Located) -> &'static [ProgramHeader] {
+    const MAGIC: [u8; 5] = *b"\x7fELF\x02";
+    // SAFETY: the first page of a loaded object is mapped and readable.
+    unsafe {
+        let head = located.start as *const u8;
+        if located.end - located.start < 4096 || *(head as *const [u8; 5]) != MAGIC {
+            return &[];
+        }
+        let offset = (head.add(32) as *const u64).read_unaligned() as usize;
+        let size = (head.add(54) as *const u16).read_unaligned() as usize;
+        let count = (head.add(56) as *const u16).read_unaligned() as usize;
+        if size != core::mem::size_of::<ProgramHeader>() || offset % 8 != 0 || offset + count * size > 4096 {
+            return &[];
+        }
+        core::slice::from_raw_parts(head.add(offset) as *const ProgramHeader, count)
+    }
+}
+
+/// The GNU build-id of a loaded object, empty when there is none.
+fn build_id(located: &Located) -> &'static [u8] {
+    const NT_GNU_BUILD_ID: u32 = 3;
+    for header in program_headers(located) {
+        let (start, size) = (
+            located.bias.wrapping_add(header.address as usize),
+            header.memory_size as usize,
+        );
+        if header.kind != PT_NOTE || start < located.start || start.saturating_add(size) > located.end {
+            continue;
+        }
+        let mut at = 0;
+        while at + 12 <= size {
+            // SAFETY: within a note segment of a loaded object, checked against its bounds.
+            let [name_size, data_size, kind] = unsafe { ((start + at) as *const [u32; 3]).read_unaligned() };
+            let data_at = at + 12 + (name_size as usize).next_multiple_of(4);
+            let next = data_at + (data_size as usize).next_multiple_of(4);
+            if next > size {
+                break;
+            }
+            // SAFETY: as above.
+            if kind == NT_GNU_BUILD_ID
+                && name_size == 4
+                && unsafe { ((start + at + 12) as *const [u8; 4]).read_unaligned() } == *b"GNU\0"
+                && data_size <= 64
+            {
+                // SAFETY: as above.
+                return unsafe { core::slice::from_raw_parts((start + data_at) as *const u8, data_size as usize) };
+            }
+            at = next;
+        }
+    }
+    &[]
+}
+
+/// FNV-1a over what makes a module that one.
+fn identity(located: &Located, id: &[u8], path: &[u8]) -> u64 {
+    let numbers = [located.start, located.end, located.bias];
+    let bytes = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .chain(id.iter().copied())
+        .chain(path.iter().copied());
+    bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    }) | 1
+}
+
+/// Runs `inside` alone; `None` when another thread is in there and does not come out in time (it may be the one we interrupted).
+fn alone<T>(inside: impl FnOnce() -> T) -> Option<T> {
+    for _ in 0..100_000 {
+        if !LOCK.swap(true, Ordering::Acquire) {
+            let result = inside();
+            LOCK.store(false, Ordering::Release);
+            return Some(result);
+        }
+        core::hint::spin_loop();
+    }
+    None
+}
+
+/// Tells the collector of a module if it has not been told yet. `write(kind is MODULE_GONE, bytes)`.
+pub fn announce(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool) {
+    alone(|| announce_alone(located, write));
+}
+
+/// What is said of a module.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// It is here.
+    Here,
+    /// It is gone.
+    Gone,
+}
+
+fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool) {
+    let known = &KNOWN[..COUNT.load(Ordering::Relaxed) as usize];
+    let (id, name) = (build_id(located), name_of(located));
+    let identity = identity(located, id, name);
+    if known
+        .iter()
+        .any(|known| known.identity.load(Ordering::Relaxed) == identity)
+    {
+        return;
+    }
+    let mut own_path = [0u8; MOST_PATH];
+    let path = match name {
+        [] => {
+            let length = sys::read_link(c"/proc/self/exe", &mut own_path);
+            &own_path[..length]
+        }
+        name => &name[..name.len().min(MOST_PATH)],
+    };
+    let mut note = [0u8; 28 + 64 + MOST_PATH];
+    let mut at = 0;
+    let mut put = |bytes: &[u8]| {
+        note[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    for number in [located.bias, located.start, located.end] {
+        put(&(number as u64).to_le_bytes());
+    }
+    put(&(id.len() as u32).to_le_bytes());
+    put(id);
+    put(path);
+    if !write(Note::Here, &note[..at]) {
+        return;
+    }
+    let free = known
+        .iter()
+        .position(|known| known.identity.load(Ordering::Relaxed) == 0)
+        .unwrap_or(known.len());
+    if let Some(entry) = KNOWN.get(free) {
+        entry.start.store(located.start, Ordering::Relaxed);
+        entry.end.store(located.end, Ordering::Relaxed);
+        entry.identity.store(identity, Ordering::Relaxed);
+        if free == known.len() {
+            COUNT.store(free as u32 + 1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// After the loader has been at work: forgets modules that are gone or replaced, with all rules if there are such. `false` when it could not be done now.
+pub fn refresh(write: &mut dyn FnMut(Note, &[u8]) -> bool) -> bool {
+    alone(|| {
+        CHANGED.store(false, Ordering::Relaxed);
+        let mut any = false;
+        for entry in &KNOWN[..COUNT.load(Ordering::Relaxed) as usize] {
+            let known = entry.identity.load(Ordering::Relaxed);
+            let (start, end) = (entry.start.load(Ordering::Relaxed), entry.end.load(Ordering::Relaxed));
+            if known == 0 || is_still(start, known) {
+                continue;
+            }
+            any = true;
+            entry.identity.store(0, Ordering::Relaxed);
+            let mut note = [0u8; 16];
+            note[..8].copy_from_slice(&(start as u64).to_le_bytes());
+            note[8..].copy_from_slice(&(end as u64).to_le_bytes());
+            write(Note::Gone, &note);
+        }
+        if any {
+            stack::forget_rules();
+        }
+    })
+    .is_some()
+}
+
+/// Is the object at `start` the one with this identity?
+fn is_still(start: usize, known: u64) -> bool {
+    locate(start).is_some_and(|located| identity(&located, build_id(&located), name_of(&located)) == known)
+}
+
+/// The loader's name of an object: its path, empty for the program itself.
+fn name_of(located: &Located) -> &'static [u8] {
+    if located.name.is_null() {
+        return &[];
+    }
+    // SAFETY: NUL-terminated, and there while the object is loaded, which is all the time that callers look at it.
+    unsafe { CStr::from_ptr(located.name) }.to_bytes()
+}

@@ -1,0 +1,255 @@
+//! The functions behind the hooks, and what else is asked of libc. Found by `dlsym(RTLD_NEXT)`, so that other preloaded allocators keep working.
+//!
+//! `dlsym` may itself allocate; such calls, and any before the lookup is done, are served from a small static arena whose blocks are never given back.
+#![allow(unsafe_code)]
+
+use crate::modules;
+use core::cell::UnsafeCell;
+use core::ffi::{c_char, c_void};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+extern "C" {
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+    fn abort() -> !;
+    fn __errno_location() -> *mut i32;
+    fn dlerror() -> *mut c_char;
+}
+
+const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
+
+const UNRESOLVED: u32 = 0;
+const RESOLVING: u32 = 1;
+const RESOLVED: u32 = 2;
+static STATE: AtomicU32 = AtomicU32::new(UNRESOLVED);
+
+/// Bounds of the module of the real allocator when that is not libc: it may call itself by its public names.
+static FOREIGN_START: AtomicUsize = AtomicUsize::new(0);
+static FOREIGN_END: AtomicUsize = AtomicUsize::new(0);
+
+macro_rules! real_functions {
+    ($($name:ident: fn($($argument:ty),*) -> $result:ty;)*) => {
+        mod cell {
+            $(
+                #[allow(non_upper_case_globals)]
+                pub static $name: super::AtomicUsize = super::AtomicUsize::new(0);
+            )*
+        }
+        $(
+            /// The real function; `None` while it is being looked up, or where there is none.
+            #[inline(always)]
+            pub fn $name() -> Option<unsafe extern "C" fn($($argument),*) -> $result> {
+                let mut address = cell::$name.load(Ordering::Relaxed);
+                if address == 0 {
+                    resolve();
+                    address = cell::$name.load(Ordering::Relaxed);
+                }
+                // SAFETY: the address of the function of that name, whose C signature this is; 0 is the niche of `None`.
+                unsafe { core::mem::transmute::<usize, Option<unsafe extern "C" fn($($argument),*) -> $result>>(address) }
+            }
+        )*
+
+        fn resolve_all() {
+            $(
+                const _: &str = stringify!($name);
+                // SAFETY: a NUL-terminated name; dlsym has no other requirement.
+                let address = unsafe { dlsym(RTLD_NEXT, concat!(stringify!($name), "\0").as_ptr() as *const c_char) };
+                cell::$name.store(address as usize, Ordering::Relaxed);
+            )*
+        }
+    };
+}
+
+real_functions! {
+    malloc: fn(usize) -> *mut u8;
+    calloc: fn(usize, usize) -> *mut u8;
+    realloc: fn(*mut u8, usize) -> *mut u8;
+    reallocarray: fn(*mut u8, usize, usize) -> *mut u8;
+    free: fn(*mut u8) -> ();
+    cfree: fn(*mut u8) -> ();
+    free_sized: fn(*mut u8, usize) -> ();
+    free_aligned_sized: fn(*mut u8, usize, usize) -> ();
+    posix_memalign: fn(*mut *mut u8, usize, usize) -> i32;
+    aligned_alloc: fn(usize, usize) -> *mut u8;
+    memalign: fn(usize, usize) -> *mut u8;
+    valloc: fn(usize) -> *mut u8;
+    pvalloc: fn(usize) -> *mut u8;
+    malloc_usable_size: fn(*mut u8) -> usize;
+    mmap: fn(*mut u8, usize, i32, i32, i32, i64) -> *mut u8;
+    mmap64: fn(*mut u8, usize, i32, i32, i32, i64) -> *mut u8;
+    munmap: fn(*mut u8, usize) -> i32;
+    mremap: fn(*mut u8, usize, usize, i32, *mut u8) -> *mut u8;
+    brk: fn(*mut u8) -> i32;
+    sbrk: fn(isize) -> *mut u8;
+    pthread_setname_np: fn(usize, *const c_char) -> i32;
+    // What else is asked of libc. All of it is looked up at once, at the first call of a hook: a later `dlsym` would take the place of an
+    // error message that the target has yet to ask for.
+    pthread_self: fn() -> usize;
+    pthread_getattr_np: fn(usize, *mut [u64; 8]) -> i32;
+    pthread_attr_getstack: fn(*const [u64; 8], *mut usize, *mut usize) -> i32;
+    pthread_attr_destroy: fn(*mut [u64; 8]) -> i32;
+    __register_atfork: fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn(), *mut c_void) -> i32;
+    _dl_find_object: fn(*const c_void, *mut [usize; 16]) -> i32;
+    dl_iterate_phdr: fn(VisitObject, *mut c_void) -> i32;
+    // Not called: their addresses tell where the loader and its idea of the stack are.
+    __tls_get_addr: fn() -> ();
+    __libc_stack_end: fn() -> ();
+}
+
+/// A visitor of loaded objects: description, its size, the visitor's own pointer.
+pub type VisitObject = unsafe extern "C" fn(*const modules::ObjectInfo, usize, *mut c_void) -> i32;
+
+#[cold]
+#[inline(never)]
+fn resolve() {
+    if STATE
+        .compare_exchange(UNRESOLVED, RESOLVING, Ordering::AcqRel, Ordering::Relaxed)
+        .is_err()
+    {
+        return;
+    }
+    let errno = Errno::save();
+    resolve_all();
+    // Takes back the message about what this libc does not have: it is not the target's. The second call frees it.
+    // SAFETY: no arguments.
+    unsafe {
+        dlerror();
+        dlerror();
+    }
+    if let (Some(allocator), Some(libc)) = (
+        modules::locate(cell::malloc.load(Ordering::Relaxed)),
+        modules::locate(abort as *const () as usize),
+    ) {
+        if allocator.start != libc.start {
+            FOREIGN_START.store(allocator.start, Ordering::Relaxed);
+            FOREIGN_END.store(allocator.end, Ordering::Relaxed);
+        }
+    }
+    STATE.store(RESOLVED, Ordering::Release);
+    drop(errno);
+}
+
+/// Has everything been looked up? What `dlsym` allocates and frees meanwhile is ours, and not recorded.
+pub fn is_resolved() -> bool {
+    STATE.load(Ordering::Acquire) == RESOLVED
+}
+
+/// Is the allocator behind us another one than libc's?
+#[inline(always)]
+pub fn is_foreign() -> bool {
+    FOREIGN_END.load(Ordering::Relaxed) != 0
+}
+
+/// Does this return address lie in the allocator behind us (when that is not libc's)?
+#[inline]
+pub fn is_foreign_caller(address: usize) -> bool {
+    (FOREIGN_START.load(Ordering::Relaxed)..FOREIGN_END.load(Ordering::Relaxed)).contains(&address)
+}
+
+/// The target's errno, put back at the end of a scope.
+pub struct Errno(i32);
+
+impl Errno {
+    /// Remembers errno.
+    pub fn save() -> Errno {
+        // SAFETY: libc gives the calling thread's own word.
+        Errno(unsafe { *__errno_location() })
+    }
+}
+
+impl Drop for Errno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *__errno_location() = self.0 };
+    }
+}
+
+/// Registers the handlers that run before a fork, and in the child.
+pub fn register_at_fork(before: extern "C" fn(), child: extern "C" fn()) {
+    if let Some(register) = __register_atfork() {
+        // SAFETY: glibc's `__register_atfork(prepare, parent, child, dso_handle)`; this library is never unloaded, so it needs no handle.
+        unsafe { register(before, None, child, core::ptr::null_mut()) };
+    }
+}
+
+/// Is this `pthread_t` the calling thread's?
+pub fn is_this_thread(thread: usize) -> bool {
+    // SAFETY: takes nothing.
+    pthread_self().is_some_and(|this| unsafe { this() } == thread)
+}
+
+/// End of the main thread's stack, as the loader knows it.
+pub fn stack_end() -> usize {
+    match __libc_stack_end() {
+        // SAFETY: not a function but a pointer variable of the loader's, set before any program code runs.
+        Some(variable) => (unsafe { *(variable as *const usize) } + 4096) & !4095,
+        None => 0,
+    }
+}
+
+/// Bounds of the calling thread's stack, `(0, 0)` when unknown. Calls libc, which may allocate.
+pub fn thread_stack() -> (usize, usize) {
+    let (Some(this), Some(get), Some(stack), Some(destroy)) = (
+        pthread_self(),
+        pthread_getattr_np(),
+        pthread_attr_getstack(),
+        pthread_attr_destroy(),
+    ) else {
+        return (0, 0);
+    };
+    let errno = Errno::save();
+    let mut attributes = [0u64; 8];
+    let (mut low, mut size) = (0usize, 0usize);
+    // SAFETY: POSIX and GNU signatures; `pthread_attr_t` has 56 bytes on 64-bit Linux.
+    unsafe {
+        if get(this(), &mut attributes) == 0 {
+            if stack(&attributes, &mut low, &mut size) != 0 {
+                (low, size) = (0, 0);
+            }
+            destroy(&mut attributes);
+        }
+    }
+    drop(errno);
+    (low, low + size)
+}
+
+/// Bytes of the arena: `dlsym` asks for a few dozen in all.
+const ARENA_BYTES: usize = 64 << 10;
+/// Bytes before each block, which hold its size.
+const ARENA_HEAD: usize = 16;
+
+#[repr(C, align(4096))]
+struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
+// SAFETY: each byte is handed out once (`arena_allocate`).
+unsafe impl Sync for Arena {}
+static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
+static ARENA_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Zeroed memory for calls that come before the real allocator is known; null when the arena is full.
+#[cold]
+pub fn arena_allocate(size: usize, align: usize) -> *mut u8 {
+    let align = align.max(ARENA_HEAD);
+    let taken = ARENA_USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        let start = used.checked_add(ARENA_HEAD)?.checked_next_multiple_of(align)?;
+        start.checked_add(size).filter(|end| *end <= ARENA_BYTES)
+    });
+    let Ok(used) = taken else { return core::ptr::null_mut() };
+    let start = (used + ARENA_HEAD).next_multiple_of(align);
+    // SAFETY: `start..start + size` and the head before it lie in the arena and are handed out only here.
+    unsafe {
+        let block = (ARENA.0.get() as *mut u8).add(start);
+        (block.sub(8) as *mut usize).write(size);
+        block
+    }
+}
+
+/// Does this block come from the arena?
+#[inline(always)]
+pub fn in_arena(block: *const u8) -> bool {
+    (block as usize).wrapping_sub(ARENA.0.get() as usize) < ARENA_BYTES
+}
+
+/// Size of a block of the arena.
+pub fn arena_size(block: *const u8) -> usize {
+    // SAFETY: every block of the arena has its size before it.
+    unsafe { (block.sub(8) as *const usize).read() }
+}

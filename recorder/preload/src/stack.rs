@@ -1,0 +1,191 @@
+//! Stacks of this process: the rules found so far, the slow way to find more, and memory to borrow for both.
+#![allow(unsafe_code)]
+
+use crate::{arch, modules, sys};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use heaptape_stacks::cfi::{rule_for, Tables};
+use heaptape_stacks::rule::Kind;
+use heaptape_stacks::{Frame, Rule, RuleTable};
+
+/// Words of the rule table: 32,768 rules, 512 KiB, touched as it fills.
+const RULE_WORDS: usize = 65536;
+static RULES: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+/// Raised when a module has gone: older rules are found no more.
+static EPOCH: AtomicUsize = AtomicUsize::new(0);
+
+/// Stacks to run the slow path on: the target's may be tiny (a signal stack of 2 KiB).
+const COLD_STACKS: usize = 4;
+const COLD_STACK_BYTES: usize = 64 << 10;
+static COLD: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+static COLD_TAKEN: [AtomicBool; COLD_STACKS] = [const { AtomicBool::new(false) }; COLD_STACKS];
+
+/// Frame memory for threads (and handlers) that have none of their own.
+const LOANS: usize = 8;
+const LOAN_FRAMES: usize = 4096;
+static LOAN: AtomicPtr<Frame> = AtomicPtr::new(core::ptr::null_mut());
+static LOAN_TAKEN: [AtomicBool; LOANS] = [const { AtomicBool::new(false) }; LOANS];
+
+/// Maps the memory (touched only as it is used). `false` when there is none.
+pub fn prepare(no_stacks: bool) -> bool {
+    let cold = sys::memory(COLD_STACKS * COLD_STACK_BYTES);
+    COLD.store(cold, Ordering::Release);
+    if cold.is_null() || no_stacks {
+        return !cold.is_null();
+    }
+    let rules = sys::memory(RULE_WORDS * 8);
+    RULES.store(rules as *mut AtomicU64, Ordering::Release);
+    let loans = sys::memory(LOANS * LOAN_FRAMES * core::mem::size_of::<Frame>());
+    LOAN.store(loans as *mut Frame, Ordering::Release);
+    !rules.is_null() && !loans.is_null()
+}
+
+/// In a forked child: what other threads of the parent had borrowed is nobody's.
+pub fn forget_parent() {
+    for taken in COLD_TAKEN.iter().chain(&LOAN_TAKEN) {
+        taken.store(false, Ordering::Release);
+    }
+}
+
+/// No rule found so far is valid any more.
+pub fn forget_rules() {
+    EPOCH.fetch_add(1, Ordering::Relaxed);
+}
+
+fn table() -> RuleTable<'static> {
+    let words = RULES.load(Ordering::Relaxed);
+    if words.is_null() {
+        return RuleTable::new(&[]);
+    }
+    // SAFETY: mapped zeroed memory of this size, never unmapped, only used as atomics.
+    RuleTable::new(unsafe { core::slice::from_raw_parts(words, RULE_WORDS) })
+}
+
+/// Key of an address in the present epoch. User addresses have at most 56 bits.
+#[inline(always)]
+fn key(address: usize) -> u64 {
+    (address ^ (EPOCH.load(Ordering::Relaxed) << 56)) as u64
+}
+
+/// The rules of this process at one event.
+pub struct Rules {
+    table: RuleTable<'static>,
+}
+
+impl Rules {
+    /// The rules as they stand.
+    #[inline(always)]
+    pub fn now() -> Rules {
+        Rules { table: table() }
+    }
+
+    /// The rule of an address, if it is known already.
+    #[inline(always)]
+    pub fn known(&self, address: usize) -> Option<Rule> {
+        self.table.get(key(address))
+    }
+}
+
+/// Finds the rule of an address that is met for the first time. Must run where there is stack enough ([`on_cold_stack`]).
+pub fn find(address: usize, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool) -> Rule {
+    // The epoch before the look-up: a module that goes meanwhile takes this rule with it.
+    let key = key(address);
+    let rule = match modules::locate(address) {
+        Some(located) => {
+            modules::announce(&located, write);
+            if located.eh_frame_hdr == 0 || !(located.start..located.end).contains(&located.eh_frame_hdr) {
+                Rule::bare(Kind::Guess)
+            } else {
+                // SAFETY: the mapping of a loaded object; the reader only follows its tables, which lie in mapped segments.
+                let module =
+                    unsafe { core::slice::from_raw_parts(located.start as *const u8, located.end - located.start) };
+                let header = &module[located.eh_frame_hdr - located.start..];
+                let tables = Tables {
+                    header_address: located.eh_frame_hdr,
+                    header,
+                    start: located.start,
+                    module,
+                };
+                match rule_for(&tables, address) {
+                    // The entry of the loader, the beginning of a context made by `makecontext`: nobody called them.
+                    rule if rule.kind() == Kind::Guess && modules::is_system(&located) => Rule::bare(Kind::End),
+                    rule => rule,
+                }
+            }
+        }
+        None => Rule::bare(Kind::Guess),
+    };
+    table().put(key, rule);
+    rule
+}
+
+fn take(taken: &[AtomicBool]) -> Option<usize> {
+    // Whoever holds one needs microseconds, unless it was preempted, or is the one that we interrupted.
+    for _ in 0..10_000 {
+        if let Some(index) = taken
+            .iter()
+            .position(|taken| !taken.load(Ordering::Relaxed) && !taken.swap(true, Ordering::Acquire))
+        {
+            return Some(index);
+        }
+        core::hint::spin_loop();
+    }
+    None
+}
+
+/// Runs something on a stack of ours. `None` when there is none free.
+pub fn on_cold_stack<T>(run: impl FnOnce() -> T) -> Option<T> {
+    struct Call<F, T> {
+        run: Option<F>,
+        result: Option<T>,
+    }
+    unsafe extern "C" fn enter<F: FnOnce() -> T, T>(call: *mut u8) {
+        // SAFETY: the pointer that `on_cold_stack` passes below.
+        let call = unsafe { &mut *(call as *mut Call<F, T>) };
+        call.result = call.run.take().map(|run| run());
+    }
+    fn entry<F: FnOnce() -> T, T>(_: &Call<F, T>) -> unsafe extern "C" fn(*mut u8) {
+        enter::<F, T>
+    }
+    let base = COLD.load(Ordering::Acquire);
+    if base.is_null() {
+        return None;
+    }
+    let index = take(&COLD_TAKEN)?;
+    let mut call = Call {
+        run: Some(run),
+        result: None,
+    };
+    let function = entry(&call);
+    // SAFETY: this stack is ours until given back; its top is page-aligned; panics do not unwind.
+    unsafe {
+        let top = base.add((index + 1) * COLD_STACK_BYTES);
+        arch::call_on_stack(top, function, &mut call as *mut Call<_, _> as *mut u8);
+    }
+    COLD_TAKEN[index].store(false, Ordering::Release);
+    call.result
+}
+
+/// Borrowed frame memory.
+pub struct Loan(usize);
+
+impl Loan {
+    /// Borrows; `None` when everything is out.
+    pub fn take() -> Option<Loan> {
+        if LOAN.load(Ordering::Acquire).is_null() {
+            return None;
+        }
+        take(&LOAN_TAKEN).map(Loan)
+    }
+
+    /// The memory.
+    pub fn frames(&mut self) -> &mut [Frame] {
+        // SAFETY: mapped zeroed memory of this size, nobody else's until given back.
+        unsafe { core::slice::from_raw_parts_mut(LOAN.load(Ordering::Acquire).add(self.0 * LOAN_FRAMES), LOAN_FRAMES) }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        LOAN_TAKEN[self.0].store(false, Ordering::Release);
+    }
+}

@@ -1,0 +1,167 @@
+//! The few system calls, made without libc: errno stays the target's, and nobody's hook is in between.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::AtomicU32;
+use syscalls::{raw_syscall, Sysno};
+
+const O_RDONLY: usize = 0;
+const O_RDWR: usize = 2;
+const O_CLOEXEC: usize = 0o2000000;
+const AT_FDCWD: isize = -100;
+const PROT_READ_WRITE: usize = 3;
+const MAP_SHARED: usize = 1;
+const MAP_PRIVATE_ANONYMOUS: usize = 0x22;
+const MAP_NORESERVE: usize = 0x4000;
+const MADV_WIPEONFORK: usize = 18;
+const FUTEX_WAIT: usize = 0;
+const PR_GET_NAME: usize = 16;
+const SEEK_END: usize = 2;
+
+/// Results in `-4095..0` are errors.
+fn checked(result: usize) -> Option<usize> {
+    (result < -4095isize as usize).then_some(result)
+}
+
+/// Process id.
+pub fn pid() -> u32 {
+    // SAFETY: no arguments, no effects.
+    unsafe { raw_syscall!(Sysno::getpid) as u32 }
+}
+
+/// Parent's process id.
+pub fn parent_pid() -> u32 {
+    // SAFETY: no arguments, no effects.
+    unsafe { raw_syscall!(Sysno::getppid) as u32 }
+}
+
+/// Thread id.
+pub fn tid() -> u32 {
+    // SAFETY: no arguments, no effects.
+    unsafe { raw_syscall!(Sysno::gettid) as u32 }
+}
+
+/// Private zeroed memory; null when there is none. Page-aligned, never unmapped unless by [`unmap`].
+pub fn memory(bytes: usize) -> *mut u8 {
+    let flags = MAP_PRIVATE_ANONYMOUS | MAP_NORESERVE;
+    // SAFETY: a fresh mapping at an address of the kernel's choice touches nobody's memory.
+    let result = unsafe { raw_syscall!(Sysno::mmap, 0, bytes, PROT_READ_WRITE, flags, usize::MAX, 0) };
+    checked(result).map_or(core::ptr::null_mut(), |address| address as *mut u8)
+}
+
+/// Gives memory back.
+///
+/// # Safety
+/// It came from [`memory`] with this length, and nobody uses it any more.
+pub unsafe fn unmap(address: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { raw_syscall!(Sysno::munmap, address, bytes) };
+}
+
+/// Makes memory read as zeros in forked children. `false` where the kernel cannot (before 4.14).
+pub fn wipe_on_fork(address: *mut u8, bytes: usize) -> bool {
+    // SAFETY: only changes what a child will see of our own memory.
+    checked(unsafe { raw_syscall!(Sysno::madvise, address, bytes, MADV_WIPEONFORK) }).is_some()
+}
+
+/// Maps the whole file at a NUL-terminated path, shared. No descriptor stays open.
+///
+/// # Safety
+/// `path` must be NUL-terminated.
+pub unsafe fn map_file(path: *const u8) -> Option<(*const u8, usize)> {
+    // SAFETY: a NUL-terminated path (caller); the descriptor is ours alone until closed.
+    unsafe {
+        let fd = checked(raw_syscall!(Sysno::openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0))?;
+        let length = checked(raw_syscall!(Sysno::lseek, fd, 0, SEEK_END)).unwrap_or(0);
+        let address = raw_syscall!(Sysno::mmap, 0, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+        raw_syscall!(Sysno::close, fd);
+        Some((checked(address)? as *const u8, length))
+    }
+}
+
+/// Reads the beginning of a file; number of bytes read, 0 on any failure.
+pub fn read_file(path: &core::ffi::CStr, into: &mut [u8]) -> usize {
+    // SAFETY: a NUL-terminated path and a buffer of the length given; the descriptor is ours alone until closed.
+    unsafe {
+        let Some(fd) = checked(raw_syscall!(
+            Sysno::openat,
+            AT_FDCWD,
+            path.as_ptr(),
+            O_RDONLY | O_CLOEXEC,
+            0
+        )) else {
+            return 0;
+        };
+        let mut at = 0;
+        while at < into.len() {
+            match checked(raw_syscall!(
+                Sysno::read,
+                fd,
+                into.as_mut_ptr().add(at),
+                into.len() - at
+            )) {
+                Some(0) | None => break,
+                Some(count) => at += count,
+            }
+        }
+        raw_syscall!(Sysno::close, fd);
+        at
+    }
+}
+
+/// Target of a symbolic link; number of bytes, 0 on any failure.
+pub fn read_link(path: &core::ffi::CStr, into: &mut [u8]) -> usize {
+    // SAFETY: a NUL-terminated path and a buffer of the length given.
+    let result = unsafe {
+        raw_syscall!(
+            Sysno::readlinkat,
+            AT_FDCWD,
+            path.as_ptr(),
+            into.as_mut_ptr(),
+            into.len()
+        )
+    };
+    checked(result).unwrap_or(0)
+}
+
+/// Name of the calling thread: at most 16 bytes with the NUL.
+pub fn thread_name() -> [u8; 16] {
+    let mut name = [0u8; 16];
+    // SAFETY: the kernel writes at most 16 bytes.
+    unsafe { raw_syscall!(Sysno::prctl, PR_GET_NAME, name.as_mut_ptr()) };
+    name
+}
+
+/// Waits until somebody wakes `word`, its value is not `seen`, or ten milliseconds have passed.
+pub fn wait(word: &AtomicU32, seen: u32) {
+    let timeout = [0i64, 10_000_000];
+    // SAFETY: the word and the timeout live through the call.
+    unsafe { raw_syscall!(Sysno::futex, word.as_ptr(), FUTEX_WAIT, seen, timeout.as_ptr(), 0, 0) };
+}
+
+/// Is the calling thread running on its alternate signal stack?
+pub fn on_signal_stack() -> bool {
+    const SS_ONSTACK: i32 = 1;
+    #[repr(C)]
+    struct SignalStack {
+        sp: usize,
+        flags: i32,
+        size: usize,
+    }
+    let mut now = SignalStack {
+        sp: 0,
+        flags: 0,
+        size: 0,
+    };
+    // SAFETY: only asks; the struct is the kernel's `stack_t`.
+    unsafe { raw_syscall!(Sysno::sigaltstack, 0, &mut now as *mut SignalStack) };
+    now.flags & SS_ONSTACK != 0
+}
+
+/// Soft limit of the main thread's stack, bytes.
+pub fn stack_limit() -> usize {
+    const RLIMIT_STACK: usize = 3;
+    let mut limits = [0u64; 2];
+    // SAFETY: the kernel writes two words.
+    unsafe { raw_syscall!(Sysno::prlimit64, 0, RLIMIT_STACK, 0, limits.as_mut_ptr()) };
+    limits[0].min(usize::MAX as u64) as usize
+}

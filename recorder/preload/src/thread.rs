@@ -1,0 +1,264 @@
+//! What a thread owns: its thread-local block, its slots in the shared memory, its cached stack.
+//!
+//! The thread-local block needs no destructor: a thread may allocate in the last destructor of its own. That a thread is gone is the
+//! collector's to find out; it frees the slots then, and a changed slot generation tells us that the memory here may serve another thread.
+#![allow(unsafe_code)]
+
+use crate::life::{self, Recording};
+use crate::{arch, real, sys};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use heaptape_shm::ring::Producer;
+use heaptape_shm::slot::{life as slot_life, IDLE};
+use heaptape_shm::{ThreadSlot, NONE};
+use heaptape_stacks::{Frame, StackCache};
+
+/// A thread, and signal handlers that interrupt its recording up to this depth.
+pub const LEVELS: usize = 4;
+/// Threads of one process that can record at a time.
+const MOST_THREADS: usize = 16384;
+/// Threads with memory of their own for a cached stack; the others walk every stack in full, in borrowed memory.
+const MOST_CACHES: u32 = 512;
+/// First size of that memory.
+const FIRST_FRAMES_BYTES: usize = 4096;
+/// And its last.
+const MOST_FRAMES_BYTES: usize = 64 << 20;
+
+/// [`Thread::generation`] while a new owner moves in.
+const CHANGING_HANDS: u32 = u32::MAX;
+
+/// The thread-local block; zeroed at the start of a thread. Cells, since the libc functions that we call may call our hooks.
+#[repr(C)]
+pub struct Local {
+    /// This thread's state, if it has one.
+    pub thread: Cell<*mut Thread>,
+    /// What the thread is doing; see [`Doing`].
+    pub doing: Cell<Doing>,
+    /// Level of the event being written.
+    pub level: Cell<u32>,
+    /// Slot of the return address of the hook that is writing.
+    pub site: Cell<usize>,
+    /// Events to let pass before asking for a slot again.
+    pub patience: Cell<u32>,
+}
+
+const _: () = assert!(core::mem::size_of::<Local>() <= 48);
+
+/// What a thread is doing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Doing {
+    /// The target's business.
+    Nothing = 0,
+    /// Writing an event, or inside a real `realloc` whose event is begun: a hook call is a signal handler's.
+    Writing = 1,
+    /// Inside a libc call of ours: hook calls are forwarded only.
+    Muted = 2,
+    /// Inside a real allocator that may call itself by its public names: such calls are forwarded only.
+    Forwarding = 3,
+}
+
+/// One writer: a slot and its ring.
+#[derive(Clone, Copy)]
+pub struct Level {
+    /// Index of the slot, [`NONE`] when there is none yet.
+    pub slot: u32,
+    /// The slot's generation when it was taken.
+    pub generation: u32,
+    /// The ring's producing end.
+    pub producer: Producer,
+}
+
+/// State of one thread, in memory that never moves.
+pub struct Thread {
+    /// Generation of the process it belongs to; 0 when free.
+    generation: AtomicU32,
+    /// Its thread id.
+    pub tid: u32,
+    /// Its writers, by nesting level.
+    pub levels: [Level; LEVELS],
+    /// Its cached stack.
+    pub cache: StackCache,
+    frames: *mut Frame,
+    frames_bytes: usize,
+}
+
+static POOL: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
+static NEXT: AtomicU32 = AtomicU32::new(0);
+static CACHES: AtomicU32 = AtomicU32::new(0);
+
+/// Maps the memory for thread states (touched only as it is used). `false` when there is none.
+pub fn prepare() -> bool {
+    let memory = sys::memory(MOST_THREADS * core::mem::size_of::<Thread>());
+    POOL.store(memory as *mut Thread, Ordering::Release);
+    !memory.is_null()
+}
+
+/// In a forked child: the parent's threads are not here.
+pub fn forget_parent() {
+    let local = arch::local();
+    local.thread.set(core::ptr::null_mut());
+    local.doing.set(Doing::Nothing);
+    local.patience.set(0);
+}
+
+impl Thread {
+    /// The slot of a level, if it is still this thread's.
+    #[inline(always)]
+    pub fn slot(&self, recording: &Recording, level: usize) -> Option<&'static ThreadSlot> {
+        let level = &self.levels[level];
+        let slot = recording.segment.threads().get(level.slot as usize)?;
+        (slot.generation.load(Ordering::Relaxed) == level.generation).then_some(slot)
+    }
+
+    /// Belongs to this process, not to the one it was forked from.
+    #[inline(always)]
+    pub fn is_current(&self) -> bool {
+        self.generation.load(Ordering::Relaxed) == life::generation()
+    }
+
+    /// Memory for the cached stack and for walking; empty when this thread has none.
+    #[inline(always)]
+    pub fn frames(&mut self) -> &mut [Frame] {
+        if self.frames.is_null() {
+            return &mut [];
+        }
+        // SAFETY: mapped zeroed memory of this size, this thread's alone.
+        unsafe { core::slice::from_raw_parts_mut(self.frames, self.frames_bytes / core::mem::size_of::<Frame>()) }
+    }
+
+    /// Gets (more) memory for frames; the cached stack is forgotten. `false` when there is no more.
+    #[cold]
+    pub fn grow_frames(&mut self) -> bool {
+        let bytes = if self.frames_bytes == 0 {
+            FIRST_FRAMES_BYTES
+        } else {
+            self.frames_bytes * 4
+        };
+        if bytes > MOST_FRAMES_BYTES {
+            return false;
+        }
+        let memory = sys::memory(bytes);
+        if memory.is_null() {
+            return false;
+        }
+        if !self.frames.is_null() {
+            // SAFETY: from `sys::memory` with this size, and used by this thread only.
+            unsafe { sys::unmap(self.frames as *mut u8, self.frames_bytes) };
+        }
+        self.cache.forget();
+        self.frames = memory as *mut Frame;
+        self.frames_bytes = bytes;
+        true
+    }
+
+    /// Takes a slot for a level.
+    #[cold]
+    pub fn claim(&mut self, recording: &Recording, level: usize) -> bool {
+        let Some(slot) = recording
+            .segment
+            .claim_thread(recording.process(), self.tid, level as u32)
+        else {
+            recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+            return false;
+        };
+        let generation = recording.segment.threads()[slot as usize]
+            .generation
+            .load(Ordering::Relaxed);
+        self.levels[level] = Level {
+            slot,
+            generation,
+            producer: Producer::new(),
+        };
+        true
+    }
+}
+
+/// Gives the calling thread a state and a slot. `None` when there is none to be had.
+#[cold]
+#[inline(never)]
+pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Thread> {
+    if local.patience.get() > 0 {
+        local.patience.set(local.patience.get() - 1);
+        recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+        return None;
+    }
+    let tid = sys::tid();
+    let main = tid == sys::pid();
+    let doing = local.doing.replace(Doing::Muted);
+    let (low, high) = if main { main_stack() } else { real::thread_stack() };
+    local.doing.set(doing);
+    let Some(thread) = take(recording) else {
+        recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+        local.patience.set(1000);
+        return None;
+    };
+    thread.tid = tid;
+    thread.levels = [Level {
+        slot: NONE,
+        generation: 0,
+        producer: Producer::new(),
+    }; LEVELS];
+    thread.cache = StackCache::new(low, high);
+    if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
+        thread.grow_frames();
+    }
+    if !thread.claim(recording, 0) {
+        thread.generation.store(0, Ordering::Release);
+        local.patience.set(1000);
+        return None;
+    }
+    local.thread.set(thread);
+    Some(thread)
+}
+
+/// A free thread state: never used, of a thread that the collector knows to be gone, or of the parent's.
+fn take(recording: &Recording) -> Option<&'static mut Thread> {
+    let pool = POOL.load(Ordering::Acquire);
+    if pool.is_null() {
+        return None;
+    }
+    let generation = life::generation();
+    let start = NEXT.fetch_add(1, Ordering::Relaxed) as usize;
+    // One lap from the last place; every fresh state has been handed out once before any is looked at again.
+    recording.count_thread();
+    for step in 0..MOST_THREADS {
+        let index = (start + step) % MOST_THREADS;
+        // SAFETY: within the pool; fields other than `generation` are touched only by the owner, or by whoever has just exchanged it.
+        let thread = unsafe { &mut *pool.add(index) };
+        let seen = thread.generation.load(Ordering::Acquire);
+        if seen == CHANGING_HANDS {
+            continue;
+        }
+        let gone = seen != generation
+            || thread
+                .slot(recording, 0)
+                .is_none_or(|slot| slot.life.load(Ordering::Acquire) == slot_life::FREE);
+        if gone
+            && thread
+                .generation
+                .compare_exchange(seen, CHANGING_HANDS, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
+            thread.generation.store(generation, Ordering::Release);
+            return Some(thread);
+        }
+    }
+    None
+}
+
+/// Bounds of the main thread's stack as it may grow.
+fn main_stack() -> (usize, usize) {
+    let high = real::stack_end();
+    // Beyond this distance the kernel may place other mappings (its gap is at most 5/6 of the address space, at least 128 MiB).
+    let most = 128 << 20;
+    (high.saturating_sub(sys::stack_limit().min(most)), high)
+}
+
+/// Resets a level whose event was abandoned by a jump out of a signal handler.
+pub fn abandon(thread: &mut Thread, recording: &Recording, level: usize) {
+    if let Some(slot) = thread.slot(recording, level) {
+        slot.inflight.store(IDLE, Ordering::Release);
+    }
+    thread.cache.forget();
+}
