@@ -271,6 +271,8 @@ pub enum LossCause {
     Output,
     /// Recording was paused by request.
     Paused,
+    /// The program wrote over the memory that it shares with the recorder.
+    Overwritten,
 }
 
 /// The last block of a tape that was ended properly.

@@ -138,11 +138,21 @@ impl Consumer {
             if next == NONE && !another_run {
                 return &[];
             }
-            segment.control().give_chunk(self.chunk);
+            self.give(segment);
             self.chunk = if next < segment.geometry().chunks { next } else { NONE };
             self.read = 0;
         }
         &[]
+    }
+
+    /// Gives the chunk at hand back. It is nobody's from here on, until whoever takes it next has said so: a thread killed in between must not be
+    /// taken for the owner before last.
+    fn give(&mut self, segment: &Segment) {
+        if let Some(header) = segment.chunk(self.chunk) {
+            header.owner.store(NONE, Ordering::Relaxed);
+            segment.control().give_chunk(self.chunk);
+        }
+        self.chunk = NONE;
     }
 
     /// Marks `words` words of what [`Consumer::available`] gave as read.
@@ -171,8 +181,7 @@ impl Consumer {
         // The thread may have linked a new chunk before it saw ours gone, and the slot names it again; or it saw ours gone, and began a new run
         // at `head`: `available` has followed it either way. Ours is done with when the slot names none.
         if self.chunk != NONE && slot.chunk.load(Ordering::Acquire) != self.chunk {
-            segment.control().give_chunk(self.chunk);
-            self.chunk = NONE;
+            self.give(segment);
         }
         true
     }
@@ -185,8 +194,7 @@ impl Consumer {
     /// Gives the chunk at hand back whatever is in it: the slot's process is dead and all that was published has been read.
     pub fn release(&mut self, segment: &Segment) {
         if self.chunk != NONE {
-            segment.control().give_chunk(self.chunk);
-            self.chunk = NONE;
+            self.give(segment);
         }
     }
 }

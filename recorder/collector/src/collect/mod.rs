@@ -1,0 +1,333 @@
+//! The collector process: rounds of draining, with as much sleep in between as the traffic allows, until the last recorded process is gone.
+
+mod header;
+mod pace;
+
+pub use header::header;
+
+use crate::channel::{Channel, Summary, ToCollector, ToLauncher};
+use crate::control::{Command, Listener, Reply};
+use crate::drain::{Drain, Scribe};
+use crate::host::{Host, Identity};
+use crate::output::{Output, Sink};
+use heaptape_format::record::{End, Header, ProcessEnd};
+use heaptape_format::{Micros, Writer, WriterOptions};
+use heaptape_shm::{Segment, State};
+use pace::Pace;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Processes are looked after this often.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
+/// Names and cheap figures are read this often, the costly ones every tenth time.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// The buffer for blocks does not stay larger than this.
+const BUFFER_KEPT: usize = 1 << 20;
+/// When the launched program has ended, its children get this long to follow before the launcher is let go.
+const LEAVE_TAKING: Duration = Duration::from_millis(300);
+
+/// What a collector works with.
+pub struct Collector<H: Host, S: Sink> {
+    drain: Drain<H>,
+    output: Output<S>,
+    /// The line to the launcher, while there is one.
+    channel: Option<Channel>,
+    listener: Option<Listener>,
+    termination: Option<OwnedFd>,
+    flush: Duration,
+    launched: u32,
+    launched_identity: Option<Identity>,
+    launched_end: Option<ProcessEnd>,
+    ended_at: Option<Instant>,
+    check_stacks: bool,
+}
+
+impl<H: Host, S: Sink> Collector<H, S> {
+    /// A collector that has written the beginning of its tape.
+    pub fn new(host: H, segment: Segment, header: &Header, sink: S, launched: u32, flush: Duration) -> Collector<H, S> {
+        let mut out = Vec::new();
+        let writer = Writer::new(header, WriterOptions::default(), &mut out);
+        let mut drain = Drain::new(segment, Scribe::new(host, writer, out));
+        drain.launched = launched;
+        let launched_identity = drain.scribe.host.identify(launched);
+        let mut collector = Collector {
+            drain,
+            output: Output::new(sink),
+            channel: None,
+            listener: None,
+            termination: None,
+            flush,
+            launched,
+            launched_identity,
+            launched_end: None,
+            ended_at: None,
+            check_stacks: segment.control().options().check_stacks,
+        };
+        collector.write();
+        collector
+    }
+
+    /// Lets the world speak to it.
+    pub fn connect(&mut self, channel: Option<Channel>, listener: Option<Listener>, termination: Option<OwnedFd>) {
+        self.channel = channel;
+        self.listener = listener;
+        self.termination = termination;
+    }
+
+    /// Why the tape could not be begun.
+    pub fn output_error(&self) -> Option<&std::io::Error> {
+        self.output.error()
+    }
+
+    /// Works until everything recorded is gone, or it is told to end.
+    pub fn run(mut self) {
+        let mut pace = Pace::new(self.drain.segment().geometry());
+        let mut swept = Instant::now();
+        let mut sampled = Instant::now();
+        let mut flushed = Instant::now();
+        let mut samples = 0u32;
+        loop {
+            let round = self.drain.round();
+            let now = Instant::now();
+            if self.launched_end.is_some() || now - swept >= SWEEP_INTERVAL || self.drain.slots_short() {
+                swept = now;
+                self.drain.sweep();
+                if self.complete() {
+                    break;
+                }
+            }
+            self.drain.reclaim();
+            if now - sampled >= SAMPLE_INTERVAL {
+                sampled = now;
+                self.drain.names();
+                self.drain.samples(samples % 10 == 0);
+                samples += 1;
+            }
+            if now - flushed >= self.flush {
+                flushed = now;
+                self.drain.scribe.flush();
+            }
+            self.write();
+            if self.output.error().is_some() {
+                self.give_up();
+                return;
+            }
+            if self.ended_at.is_some_and(|ended| ended.elapsed() > LEAVE_TAKING) {
+                self.let_launcher_go();
+            }
+            if self.wait(pace.next(&round)) {
+                break;
+            }
+        }
+        self.finish();
+    }
+
+    /// Whether nothing more can come.
+    fn complete(&self) -> bool {
+        let launched_gone = self.launched_end.is_some()
+            || (self.channel.is_none()
+                && self
+                    .launched_identity
+                    .is_none_or(|identity| !self.drain.scribe.host.alive(identity)));
+        launched_gone && !self.drain.anybody_alive()
+    }
+
+    fn write(&mut self) {
+        let out = &mut self.drain.scribe.out;
+        if !out.is_empty() {
+            self.output.write(out);
+            out.clear();
+            out.shrink_to(BUFFER_KEPT);
+        }
+    }
+
+    /// Sleeps, unless somebody has something to say. `true`: it is time to end.
+    fn wait(&mut self, time: Duration) -> bool {
+        let timeout = Timespec {
+            tv_sec: time.as_secs() as i64,
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        let channel = self.channel.iter().map(|channel| channel.fd().as_fd());
+        let termination = self.termination.iter().map(|fd| fd.as_fd());
+        let listener = self
+            .listener
+            .iter()
+            .flat_map(|listener| listener.fds().map(|fd| fd.as_fd()));
+        let mut fds: Vec<PollFd> = channel
+            .chain(termination)
+            .chain(listener)
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        // An interrupted sleep is a short one.
+        if poll(&mut fds, Some(&timeout)).unwrap_or(0) == 0 {
+            return false;
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        if self.channel.is_some() && ready.next() == Some(true) {
+            self.hear_launcher();
+        }
+        if self.termination.is_some() && ready.next() == Some(true) {
+            return true;
+        }
+        if ready.any(|ready| ready) {
+            self.serve();
+        }
+        false
+    }
+
+    fn hear_launcher(&mut self) {
+        let Some(channel) = &self.channel else { return };
+        match channel.receive::<ToCollector>() {
+            Some(ToCollector::Ended(end)) => {
+                // What the program did until its end is seen first, so that the end finds its image.
+                self.drain.round();
+                if let Some(image) = self.drain.scribe.images.living(self.launched) {
+                    self.drain.end_image(image, end);
+                }
+                self.launched_end = Some(end);
+                self.ended_at = Some(Instant::now());
+            }
+            Some(ToCollector::Abandon) => std::process::exit(0),
+            // The launcher was killed; the program lives on, perhaps.
+            None => self.channel = None,
+        }
+    }
+
+    fn let_launcher_go(&mut self) {
+        self.ended_at = None;
+        let running = self
+            .drain
+            .scribe
+            .images
+            .iter()
+            .filter(|(_, image)| image.end.is_none())
+            .count() as u32;
+        let summary = self.summary();
+        if let Some(channel) = self.channel.take() {
+            // A launcher that is gone needs no telling.
+            let _ = channel.send(&ToLauncher::GoesOn(summary, running));
+        }
+    }
+
+    fn serve(&mut self) {
+        let Some(mut listener) = self.listener.take() else {
+            return;
+        };
+        listener.serve(|pid, command| self.answer(pid, command));
+        self.listener = Some(listener);
+    }
+
+    fn answer(&mut self, pid: u32, command: Command) -> Reply {
+        let own = [std::process::id(), self.launched].contains(&pid);
+        let image = self.drain.scribe.images.living(pid);
+        let Some(image) = image.or_else(|| self.drain.scribe.images.living(self.launched).filter(|_| own)) else {
+            return if own {
+                Reply::Error("the program has not attached yet".into())
+            } else {
+                Reply::Unknown
+            };
+        };
+        let control = self.drain.segment().control();
+        match (command, control.state()) {
+            (_, State::Dead) => Reply::Error("the recording has ended".into()),
+            (Command::Mark(name), _) => {
+                self.drain.mark(image, name);
+                Reply::Ok("marked".into())
+            }
+            (Command::Start, State::Recording) => Reply::Ok("already recording".into()),
+            (Command::Start, State::Paused) => {
+                control.set_state(State::Recording);
+                self.drain.resumed();
+                Reply::Ok("recording".into())
+            }
+            (Command::Stop, State::Paused) => Reply::Ok("already paused".into()),
+            (Command::Stop, State::Recording) => {
+                control.set_state(State::Paused);
+                Reply::Ok("paused".into())
+            }
+            (Command::Status, state) => {
+                let summary = self.summary();
+                let state = if state == State::Paused { "paused" } else { "recording" };
+                Reply::Ok(format!(
+                    "{state}; {} events, {} bytes, {} lost, {} processes",
+                    summary.events, summary.bytes, summary.lost, summary.images
+                ))
+            }
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let totals = self.drain.totals();
+        Summary {
+            events: self.drain.scribe.writer.weight(),
+            bytes: self.output.written(),
+            lost: self.drain.scribe.lost,
+            lost_processes: totals.lost_processes,
+            images: self.drain.scribe.images.seen(),
+            mismatches: self.check_stacks.then_some(totals.mismatches),
+            error: self.output.error().map(|error| plain(error)),
+        }
+    }
+
+    /// The output has failed for good: the programs live on unrecorded, and whoever started them hears of it.
+    fn give_up(&mut self) {
+        self.drain.segment().control().set_state(State::Dead);
+        while self.launched_end.is_none() && self.channel.is_some() {
+            if self.wait(Duration::from_secs(3600)) {
+                break;
+            }
+        }
+        let summary = self.summary();
+        if let Some(channel) = &self.channel {
+            let _ = channel.send(&ToLauncher::Finished(summary));
+        }
+    }
+
+    /// Everything that was published is written, and the tape ended.
+    fn finish(mut self) {
+        let segment = *self.drain.segment();
+        segment.control().set_state(State::Dead);
+        self.drain.drain_all();
+        self.drain.tell_losses();
+        let stamp = self.drain.watermark();
+        for id in self.drain.scribe.images.ids() {
+            let end = self.drain.scribe.images.get(id).and_then(|image| image.end);
+            self.drain
+                .scribe
+                .tell_end(id, end.unwrap_or(ProcessEnd::Running), stamp);
+        }
+        self.drain.scribe.flush();
+        self.write();
+        let totals = self.drain.totals();
+        let mut summary = self.summary();
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let end = End {
+            events: self.drain.scribe.writer.weight(),
+            lost: self.drain.scribe.lost,
+            truncated_stacks: totals.truncated,
+            failed_calls: totals.failed_calls,
+            stack_mismatches: self.check_stacks.then_some(totals.mismatches),
+            status: self.launched_end,
+            collector_cpu: Micros(cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000),
+        };
+        let mut last = Vec::new();
+        self.drain.scribe.writer.finish(&end, &mut last);
+        self.output.write(&last);
+        summary.bytes = self.output.written();
+        summary.error = self.output.error().map(|error| plain(error));
+        if let Some(channel) = &self.channel {
+            let _ = channel.send(&ToLauncher::Finished(summary));
+        }
+    }
+}
+
+/// An error as a person says it, without the number.
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_string(),
+        None => text,
+    }
+}

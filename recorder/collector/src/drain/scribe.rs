@@ -1,0 +1,545 @@
+//! Writes entries to the tape, in the order in which it is given them.
+
+use super::stacks::Edges;
+use super::stream::{Overwritten, Stream};
+use crate::clock::Clock;
+use crate::host::{linux::arguments, FoundModule, Host, ProcessFacts};
+use crate::modules::{Modules, Place};
+use crate::processes::{Ancestry, ImageId, Images};
+use heaptape_format::record::{Loss, LossCause, Marker, MemorySample, Process, ProcessEnd, Thread};
+use heaptape_format::{
+    Address, AllocApi, Bytes, Event, Frame, MapApi, Micros, Op, ProcessIx, Record, StackId, ThreadIx, Writer,
+};
+use heaptape_shm::entry::{flag, kind, note};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// The maps of a process are read again for an address in no module at most this often.
+const MAPS_INTERVAL: Micros = Micros(1_000_000);
+
+/// Whether an entry was used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The next entry is due.
+    Whole,
+    /// The other half of a moving `realloc` is due.
+    Half,
+}
+
+/// The writing half of the collector.
+pub struct Scribe<H> {
+    /// The system.
+    pub host: H,
+    /// The tape.
+    pub writer: Writer,
+    /// Blocks that wait to be written to the file.
+    pub out: Vec<u8>,
+    /// Stamps to times.
+    pub clock: Clock,
+    /// All processes.
+    pub images: Images,
+    /// Events lost, as far as they can be counted.
+    pub lost: u64,
+    modules: Modules,
+    edges: Edges,
+    threads: u32,
+    /// Threads by process and thread id, for the slots of handlers that interrupted the recorder.
+    by_tid: HashMap<(ImageId, u32), ThreadIx>,
+    /// Stamp of the last event written.
+    last: u64,
+    /// Events that came too late, not yet told.
+    late: u64,
+    /// A fork is under way, by its stamp: what comes now in the order is no more in the child's heap.
+    pub fork_begun: Option<u64>,
+}
+
+impl<H: Host> Scribe<H> {
+    /// A scribe at the beginning of a tape.
+    pub fn new(host: H, writer: Writer, out: Vec<u8>) -> Scribe<H> {
+        let clock = Clock::new(host.now());
+        Scribe {
+            host,
+            writer,
+            out,
+            clock,
+            images: Images::default(),
+            lost: 0,
+            modules: Modules::default(),
+            edges: Edges::default(),
+            threads: 0,
+            by_tid: HashMap::new(),
+            last: 0,
+            late: 0,
+            fork_begun: None,
+        }
+    }
+
+    /// Writes the item at hand of a stream.
+    ///
+    /// # Errors
+    /// When the words make no sense; nothing was written then.
+    #[inline]
+    pub fn take(&mut self, stream: &mut Stream) -> Result<Taken, Overwritten> {
+        let stamp = stream.next;
+        let thread = match stream.thread {
+            Some(thread) => thread,
+            None => self.begin_thread(stream),
+        };
+        if stamp < self.last {
+            self.late += 1;
+        } else {
+            self.last = stamp;
+        }
+        let head = stream.head;
+        let op = match head.kind {
+            kind::FREE => Op::Free {
+                address: Address(stream.word(2)),
+            },
+            kind::ALLOC => Op::Alloc {
+                api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
+                address: Address(stream.word(2)),
+                size: Bytes(stream.word(3)),
+                stack: self.stack(stream)?,
+            },
+            kind::REALLOC if !stream.moved() => Op::Resize {
+                api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
+                address: Address(stream.word(2)),
+                size: Bytes(stream.word(3)),
+                stack: self.stack(stream)?,
+            },
+            kind::REALLOC if !stream.half => Op::MoveOut {
+                address: Address(stream.word(4)),
+            },
+            kind::REALLOC => Op::MoveIn {
+                api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
+                address: Address(stream.word(2)),
+                size: Bytes(stream.word(3)),
+                stack: self.stack(stream)?,
+            },
+            kind::MAP => Op::Map {
+                api: MapApi::from_u8(head.api).ok_or(Overwritten)?,
+                address: Address(stream.word(2)),
+                length: Bytes(stream.word(3)),
+                stack: self.stack(stream)?,
+            },
+            kind::UNMAP => Op::Unmap {
+                address: Address(stream.word(2)),
+                length: Bytes(stream.word(3)),
+            },
+            kind::REMAP => Op::Remap {
+                old_address: Address(stream.word(4)),
+                old_length: Bytes(stream.word(5)),
+                address: Address(stream.word(2)),
+                length: Bytes(stream.word(3)),
+                stack: self.stack(stream)?,
+            },
+            kind::BRK => Op::Brk {
+                old_end: Address(stream.word(3)),
+                new_end: Address(stream.word(2)),
+                stack: self.stack(stream)?,
+            },
+            kind::STACK => {
+                self.pop_and_push(stream)?;
+                stream.took();
+                return Ok(Taken::Whole);
+            }
+            _ => {
+                self.note(stream, thread);
+                stream.took();
+                return Ok(Taken::Whole);
+            }
+        };
+        let time = self.clock.micros(stamp);
+        self.writer.event(&Event { time, thread, op }, &mut self.out);
+        if matches!(op, Op::MoveOut { .. }) {
+            stream.took_half();
+            return Ok(Taken::Half);
+        }
+        stream.took();
+        Ok(Taken::Whole)
+    }
+
+    #[inline]
+    fn pop_and_push(&mut self, stream: &mut Stream) -> Result<(), Overwritten> {
+        let head = stream.head;
+        if head.flags & flag::RESET != 0 {
+            stream.stack.reset();
+            stream.stack.set_truncated(head.flags & flag::TRUNCATED != 0);
+        } else {
+            if !stream.stack.pop(head.pop as usize) {
+                return Err(Overwritten);
+            }
+            if head.flags & flag::TRUNCATED != 0 {
+                stream.stack.set_truncated(true);
+            }
+        }
+        for word in stream.frames() {
+            if !stream.stack.push(word.load(std::sync::atomic::Ordering::Relaxed)) {
+                return Err(Overwritten);
+            }
+        }
+        Ok(())
+    }
+
+    /// The node of the stack that the entry at hand carries.
+    #[inline]
+    fn stack(&mut self, stream: &mut Stream) -> Result<StackId, Overwritten> {
+        self.pop_and_push(stream)?;
+        if let Some(node) = stream.stack.node(self.writer.generation()) {
+            return Ok(node);
+        }
+        Ok(self.intern(stream))
+    }
+
+    /// Finds the nodes of the frames that are new.
+    fn intern(&mut self, stream: &mut Stream) -> StackId {
+        loop {
+            let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
+                return StackId::ROOT;
+            };
+            let generation = self.writer.generation();
+            let truncated = stream.stack.truncated();
+            let (base, unknown) = stream.stack.unknown(generation);
+            let mut node = match base {
+                Some(node) => node,
+                None if truncated => {
+                    let frame = self.writer.frame(Frame::Truncated);
+                    self.writer.stack(StackId::ROOT, frame)
+                }
+                None => StackId::ROOT,
+            };
+            let mut full = false;
+            for (address, place) in unknown {
+                node = match self.edges.find(node, *address, space) {
+                    Some(node) => node,
+                    None if self.writer.stacks_full() => {
+                        full = true;
+                        break;
+                    }
+                    None => {
+                        let parent = node;
+                        let frame = self.frame(stream.image, *address, stream.next);
+                        // Looking for the frame may have changed what is known of the address space.
+                        space = self.images.get(stream.image).map_or(space, |image| image.space.id());
+                        let frame = self.writer.frame(frame);
+                        let node = self.writer.stack(parent, frame);
+                        self.edges.insert(parent, *address, space, node);
+                        node
+                    }
+                };
+                *place = node;
+            }
+            if !full {
+                stream.stack.all_known();
+                return node;
+            }
+            // All stacks are found anew, each when it is next used.
+            self.writer.new_generation(&mut self.out);
+            self.edges.clear();
+        }
+    }
+
+    #[cold]
+    fn frame(&mut self, image: ImageId, address: u64, stamp: u64) -> Frame {
+        let raw = Frame::Raw {
+            process: ProcessIx(0),
+            address: Address(address),
+        };
+        let Some(entry) = self.images.get(image) else {
+            return raw;
+        };
+        let process = entry.told.unwrap_or_default();
+        let mut place = entry.space.find(address);
+        let time = self.clock.micros(stamp);
+        let due = entry
+            .maps_read
+            .is_none_or(|last| time.0 >= last.0.saturating_add(MAPS_INTERVAL.0));
+        if place == Place::Nowhere && due {
+            let pid = entry.pid;
+            // A process that is none of ours by now would answer with its own maps.
+            let known = entry
+                .identity
+                .is_some_and(|identity| self.host.identify(identity.pid) == Some(identity));
+            if let Some(entry) = self.images.get_mut(image) {
+                entry.maps_read = Some(time);
+            }
+            if known {
+                for found in self.host.modules(pid) {
+                    if (found.start..found.end).contains(&address.wrapping_sub(1)) {
+                        self.add_module(image, found, time);
+                    }
+                }
+            }
+            place = self.images.get(image).map_or(place, |entry| entry.space.find(address));
+        }
+        match place {
+            Place::Module(module, offset) => Frame::Native { module, offset },
+            Place::Nowhere => {
+                if let Some(entry) = self.images.get_mut(image) {
+                    self.modules.note_raw(&mut entry.space);
+                }
+                Frame::Raw {
+                    process,
+                    address: Address(address),
+                }
+            }
+        }
+    }
+
+    fn add_module(&mut self, image: ImageId, found: FoundModule, time: Micros) {
+        let Some(entry) = self.images.get_mut(image) else {
+            return;
+        };
+        let process = entry.told.unwrap_or_default();
+        if let Some(module) = self.modules.add(&mut entry.space, process, found) {
+            self.writer.record(time, Record::Module(module));
+        }
+    }
+
+    /// Tells the tape of an image, after those it came from. Does nothing when that is done.
+    pub fn tell_image(&mut self, id: ImageId, stamp: u64) {
+        // Ancestors first; a line of untold ancestors is short, and bounded by the number of slots.
+        let mut line = vec![id];
+        while let Some(image) = line.last().and_then(|id| self.images.get(*id)) {
+            match image.ancestry {
+                Ancestry::Forked(other) | Ancestry::Replaces(other)
+                    if image.told.is_none() && self.images.get(other).is_some_and(|other| other.told.is_none()) =>
+                {
+                    line.push(other);
+                }
+                _ => break,
+            }
+        }
+        for id in line.into_iter().rev() {
+            self.tell_one(id, stamp);
+        }
+    }
+
+    fn tell_one(&mut self, id: ImageId, stamp: u64) {
+        let Some(image) = self.images.get(id) else { return };
+        if image.told.is_some() {
+            return;
+        }
+        let time = self.clock.micros(stamp);
+        let (pid, ancestry) = (image.pid, image.ancestry);
+        let mut facts = image.facts.clone();
+        let mut space = Rc::clone(&image.space);
+        match ancestry {
+            Ancestry::Forked(parent) => {
+                if let Some(parent) = self.images.get(parent) {
+                    facts = parent.facts.clone();
+                    space = Rc::clone(&parent.space);
+                }
+            }
+            Ancestry::Replaces(old) => self.tell_end(old, ProcessEnd::Replaced, stamp),
+            Ancestry::Loaded => {}
+        }
+        if facts.exe.is_empty() && self.images.get(id).is_some_and(|image| image.identity.is_some()) {
+            facts = self.host.facts(pid).unwrap_or_default();
+        }
+        let origin = self.images.origin(ancestry);
+        self.images.tell(id);
+        let Some(image) = self.images.get_mut(id) else { return };
+        image.facts = facts.clone();
+        image.space = space;
+        let parent_pid = image.parent_pid;
+        self.writer.record(
+            time,
+            Record::Process(Process {
+                pid,
+                parent_pid,
+                origin,
+                exe: facts.exe,
+                command: facts.command,
+            }),
+        );
+    }
+
+    /// Tells the tape how an image ended, once.
+    pub fn tell_end(&mut self, id: ImageId, end: ProcessEnd, stamp: u64) {
+        let time = self.clock.micros(stamp);
+        let Some(image) = self.images.get_mut(id) else { return };
+        if image.end_told {
+            return;
+        }
+        image.end_told = true;
+        if let Some(process) = image.told {
+            self.writer.record(time, Record::ProcessEnd { process, end });
+        }
+    }
+
+    #[cold]
+    fn begin_thread(&mut self, stream: &mut Stream) -> ThreadIx {
+        if let Some(image) = self.images.get_mut(stream.image).filter(|image| image.told.is_none()) {
+            // It stands among the first entries of the thread that attached.
+            if let Some(bytes) = stream.note_ahead(note::PROCESS) {
+                image.facts = facts_of(&bytes);
+            }
+        }
+        self.tell_image(stream.image, stream.next);
+        let key = (stream.image, stream.tid);
+        if stream.level > 0 {
+            if let Some(thread) = self.by_tid.get(&key) {
+                stream.thread = Some(*thread);
+                return *thread;
+            }
+        }
+        let thread = ThreadIx(self.threads);
+        self.threads += 1;
+        let image = self.images.get(stream.image);
+        let process = image.and_then(|image| image.told).unwrap_or_default();
+        let pid = image.filter(|image| image.identity.is_some()).map(|image| image.pid);
+        stream.name = pid
+            .and_then(|pid| self.host.thread_name(pid, stream.tid))
+            .unwrap_or_default();
+        let time = self.clock.micros(stream.next);
+        self.writer.record(
+            time,
+            Record::Thread(Thread {
+                process,
+                tid: stream.tid,
+                name: stream.name.clone(),
+            }),
+        );
+        self.by_tid.insert(key, thread);
+        stream.thread = Some(thread);
+        thread
+    }
+
+    /// Tells the tape that a thread is gone. Only its outermost slot speaks for it.
+    pub fn end_thread(&mut self, stream: &Stream, stamp: u64) {
+        let Some(thread) = stream.thread.filter(|_| stream.level == 0) else {
+            return;
+        };
+        let key = (stream.image, stream.tid);
+        if self.by_tid.get(&key) == Some(&thread) {
+            self.by_tid.remove(&key);
+        }
+        let time = self.clock.micros(stamp);
+        self.writer.record(time, Record::ThreadEnd { thread });
+    }
+
+    /// Tells the tape a thread's name, if it is another than before.
+    pub fn name_thread(&mut self, stream: &mut Stream, name: Vec<u8>, stamp: u64) {
+        let Some(thread) = stream.thread else { return };
+        if stream.name != name {
+            stream.name.clone_from(&name);
+            let time = self.clock.micros(stamp);
+            self.writer.record(time, Record::ThreadName { thread, name });
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, stream: &mut Stream, thread: ThreadIx) {
+        let bytes = stream.note();
+        let stamp = stream.next;
+        let time = self.clock.micros(stamp);
+        let process = self
+            .images
+            .get(stream.image)
+            .and_then(|image| image.told)
+            .unwrap_or_default();
+        match stream.head.api {
+            note::MODULE => {
+                if let Some(found) = module_of(&bytes) {
+                    self.add_module(stream.image, found, time);
+                }
+            }
+            note::MODULE_GONE => {
+                if let (Some(start), Some(end)) = (word_at(&bytes, 0), word_at(&bytes, 8)) {
+                    if let Some(image) = self.images.get_mut(stream.image) {
+                        self.modules.remove(&mut image.space, start, end);
+                    }
+                }
+            }
+            note::THREAD_NAME => self.name_thread(stream, bytes, stamp),
+            note::MARKER => {
+                let marker = Marker {
+                    process,
+                    thread: Some(thread),
+                    name: bytes,
+                };
+                self.writer.record(time, Record::Marker(marker));
+            }
+            note::FORK => self.fork_begun = word_at(&bytes, 0),
+            // A process note is used when the image is told; kinds of later versions mean nothing here.
+            _ => {}
+        }
+    }
+
+    /// A mark set from outside.
+    pub fn mark(&mut self, id: ImageId, name: Vec<u8>, stamp: u64) {
+        self.tell_image(id, stamp);
+        let Some(process) = self.images.get(id).and_then(|image| image.told) else {
+            return;
+        };
+        let time = self.clock.micros(stamp);
+        self.writer.record(
+            time,
+            Record::Marker(Marker {
+                process,
+                thread: None,
+                name,
+            }),
+        );
+    }
+
+    /// Memory of a process.
+    pub fn sample(&mut self, sample: MemorySample, stamp: u64) {
+        let time = self.clock.micros(stamp);
+        self.writer.record(time, Record::Sample(sample));
+    }
+
+    /// Something is missing.
+    pub fn loss(&mut self, thread: Option<ThreadIx>, events: u64, cause: LossCause, stamp: u64) {
+        let time = self.clock.micros(stamp);
+        // What came late is in the tape, only out of its place.
+        if cause != LossCause::Late {
+            self.lost += events;
+        }
+        self.writer.record(time, Record::Loss(Loss { thread, events, cause }));
+    }
+
+    /// Tells the tape of events that were written out of their order since the last call.
+    pub fn tell_late(&mut self, stamp: u64) {
+        let late = std::mem::take(&mut self.late);
+        if late > 0 {
+            self.loss(None, late, LossCause::Late, stamp);
+        }
+    }
+
+    /// Seals what is pending, so that the tape is readable up to here.
+    pub fn flush(&mut self) {
+        self.writer.flush(&mut self.out);
+    }
+
+    /// An address space without modules.
+    pub fn empty_space(&mut self) -> Rc<crate::modules::Space> {
+        self.modules.empty_space()
+    }
+}
+
+fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+fn module_of(bytes: &[u8]) -> Option<FoundModule> {
+    let id_length = u32::from_le_bytes(bytes.get(24..28)?.try_into().ok()?) as usize;
+    let path_at = id_length.checked_add(28)?;
+    Some(FoundModule {
+        bias: word_at(bytes, 0)?,
+        start: word_at(bytes, 8)?,
+        end: word_at(bytes, 16)?,
+        build_id: bytes.get(28..path_at)?.to_vec(),
+        path: bytes.get(path_at..)?.to_vec(),
+    })
+}
+
+fn facts_of(bytes: &[u8]) -> ProcessFacts {
+    let mut parts = arguments(bytes);
+    if parts.is_empty() {
+        return ProcessFacts::default();
+    }
+    let exe = parts.remove(0);
+    ProcessFacts { exe, command: parts }
+}

@@ -1,0 +1,94 @@
+//! What the recorder must know of an ELF file, read from its headers without loading it.
+
+use object::elf::{FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_INTERP, PT_LOAD, PT_NOTE};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::{ReadCache, ReadRef};
+use object::Endianness;
+use std::fs::File;
+use std::path::Path;
+
+/// Facts of an ELF file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elf {
+    /// Bytes of a pointer: 4 or 8.
+    pub pointer_bytes: u8,
+    /// `e_machine`.
+    pub machine: u16,
+    /// Whether it asks for a dynamic loader.
+    pub interpreter: bool,
+    /// Lowest address of a loaded segment.
+    pub base: u64,
+    /// GNU build-id, empty when there is none.
+    pub build_id: Vec<u8>,
+}
+
+/// A note segment larger than this is not searched for a build-id.
+const NOTES_LIMIT: u64 = 64 << 10;
+
+/// Reads a file's headers. `None` when it is no regular file, cannot be read, or is not ELF.
+pub fn read(path: &Path) -> Option<Elf> {
+    // Asked before opening, since opening a named pipe would wait for its other end.
+    if !std::fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let data = &cache;
+    match data.read_bytes_at(0, 5).ok()? {
+        [0x7f, b'E', b'L', b'F', 1] => facts::<FileHeader32<Endianness>, _>(data, 4),
+        [0x7f, b'E', b'L', b'F', 2] => facts::<FileHeader64<Endianness>, _>(data, 8),
+        _ => None,
+    }
+}
+
+fn facts<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R, pointer_bytes: u8) -> Option<Elf> {
+    let header = H::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, data).ok()?;
+    let mut elf = Elf {
+        pointer_bytes,
+        machine: header.e_machine(endian).0,
+        base: u64::MAX,
+        ..Elf::default()
+    };
+    for segment in segments {
+        match segment.p_type(endian) {
+            PT_INTERP => elf.interpreter = true,
+            PT_LOAD => elf.base = elf.base.min(segment.p_vaddr(endian).into()),
+            PT_NOTE if elf.build_id.is_empty() && segment.p_filesz(endian).into() <= NOTES_LIMIT => {
+                let Ok(Some(mut notes)) = segment.notes(endian, data) else {
+                    continue;
+                };
+                while let Ok(Some(note)) = notes.next() {
+                    if note.name() == b"GNU" && note.n_type(endian) == NT_GNU_BUILD_ID {
+                        elf.build_id = note.desc().to_vec();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if elf.base == u64::MAX {
+        elf.base = 0;
+    }
+    Some(elf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_program_is_a_dynamic_executable_of_this_machine() {
+        let elf = read(Path::new("/proc/self/exe")).unwrap();
+        assert_eq!(usize::from(elf.pointer_bytes), std::mem::size_of::<usize>());
+        assert!(elf.interpreter);
+    }
+
+    #[test]
+    fn what_is_no_elf_file_is_none() {
+        assert_eq!(read(Path::new("/etc/passwd")), None);
+        assert_eq!(read(Path::new("/dev/zero")), None);
+        assert_eq!(read(Path::new("/")), None);
+        assert_eq!(read(Path::new("/nonexistent")), None);
+    }
+}

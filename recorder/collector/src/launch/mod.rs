@@ -1,0 +1,289 @@
+//! The launcher: makes everything ready, starts the program, waits for it, and ends as it ends.
+
+mod library;
+mod program;
+mod tape;
+mod target;
+mod wait;
+
+use crate::channel::{Channel, Summary, ToCollector, ToLauncher};
+use crate::cli::{OnFull, RecordArgs};
+use crate::collect::{self, plain, Collector};
+use crate::control::Listener;
+use crate::host::linux::Linux;
+use crate::summary;
+use crate::sys::{process, shared, signal};
+use heaptape_format::record::ProcessEnd;
+use heaptape_shm::{Geometry, Options, Segment, State};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use target::Program;
+
+/// Exit status for bad usage and for what stands in the way of a recording.
+const REFUSED: u8 = 2;
+
+/// Records a program. Returns the exit status for this process; does not return if the program died by a signal, or with `--exec`.
+pub fn record(args: &RecordArgs) -> ExitCode {
+    match launch(args) {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            say(&failure.text);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// Why nothing was recorded.
+struct Failure {
+    status: u8,
+    text: String,
+}
+
+impl Failure {
+    fn new(text: String) -> Failure {
+        Failure { status: REFUSED, text }
+    }
+
+    fn system(what: &str, error: &io::Error) -> Failure {
+        Failure::new(format!("{what}: {}", plain(error)))
+    }
+}
+
+/// A message to the user. There is nothing to be done about a closed stderr.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "heaptape: {text}");
+}
+
+fn launch(args: &RecordArgs) -> Result<u8, Failure> {
+    let Some(command) = args.command.first() else {
+        return Err(Failure::new("expected the program to record and its arguments".into()));
+    };
+    let refused = |refusal: program::Refusal| Failure {
+        status: refusal.status(),
+        text: refusal.to_string(),
+    };
+    let file = program::find(command).map_err(refused)?;
+    if let Err(refusal) = program::check(&file) {
+        if !(args.anyway && refusal.can_be_overruled()) {
+            return Err(refused(refusal));
+        }
+    }
+    let program = Program {
+        file,
+        arguments: args.command.clone(),
+        library: library::find().map_err(Failure::new)?,
+    };
+    // From here on nothing interrupts: what comes for the program is passed on when it runs.
+    let mask = signal::block_all();
+    if args.exec {
+        return Err(become_program(args, &program, mask));
+    }
+    let waiting = target::split_off(&program, mask).map_err(|error| Failure::system("cannot fork", &error))?;
+    let pid = waiting.pid;
+    let tape = tape_of(args, pid);
+    let running = prepare(args, &tape, pid).and_then(|(collector, segment)| {
+        waiting.go(&segment).map(|_| collector).map_err(|error| {
+            let status = if error.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
+            (
+                Some(tape.clone()),
+                Failure {
+                    status,
+                    text: format!(
+                        "{}: cannot be executed: {}",
+                        summary::shown(&program.file),
+                        plain(&error)
+                    ),
+                },
+            )
+        })
+    });
+    let collector = match running {
+        Ok(collector) => collector,
+        Err((begun, failure)) => {
+            // Nothing was recorded: nothing is left behind.
+            if let Some(tape) = begun {
+                let _ = std::fs::remove_file(tape);
+            }
+            return Err(failure);
+        }
+    };
+    let end = wait::until_end(pid);
+    let _ = collector.send(&ToCollector::Ended(end));
+    tell(args, &program, &tape, collector.receive());
+    match end {
+        ProcessEnd::Exit(status) => Ok(status as u8),
+        ProcessEnd::Signal(number) => {
+            signal::die_by(number);
+            // Process 1 of a namespace, which that signal does not end.
+            Ok(128u8.wrapping_add(number as u8))
+        }
+        _ => Ok(REFUSED),
+    }
+}
+
+fn tape_of(args: &RecordArgs, pid: u32) -> PathBuf {
+    args.output
+        .clone()
+        .unwrap_or_else(|| tape::default_name(args.command.first().map_or("program".as_ref(), |name| name), pid))
+}
+
+/// Tape, shared memory and collector. Returns the line to the collector and the segment's path; on failure also the tape, if it was begun.
+fn prepare(args: &RecordArgs, tape: &Path, pid: u32) -> Result<(Channel, String), (Option<PathBuf>, Failure)> {
+    let file = tape::open(tape, args.force).map_err(|text| (None, Failure::new(text)))?;
+    let failed = |failure: Failure| (Some(tape.to_path_buf()), failure);
+    let (fd, segment) = segment(args).map_err(failed)?;
+    start_collector(args, file, fd, segment, pid).map_err(failed)
+}
+
+fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
+    let (fd, segment) = shared::create(Geometry::for_pool(args.pool))
+        .map_err(|error| Failure::system("cannot get shared memory", &error))?;
+    let control = segment.control();
+    control.set_options(&Options {
+        stack_mode: args.stacks.mode(),
+        depth: args.depth.unwrap_or(0),
+        on_full_drop: args.on_full == OnFull::Drop,
+        check_stacks: args.check_stacks,
+        min_size: args.min_size,
+        sample_bytes: args.sample.unwrap_or(0),
+        ..Options::default()
+    });
+    control.set_state(if args.paused { State::Paused } else { State::Recording });
+    Ok((fd, segment))
+}
+
+/// Splits the collector off, twice, so that it is nobody's child and nothing waits for it.
+fn start_collector(
+    args: &RecordArgs,
+    tape: File,
+    fd: OwnedFd,
+    segment: Segment,
+    pid: u32,
+) -> Result<(Channel, String), Failure> {
+    let (ours, theirs) = Channel::pair().map_err(|error| Failure::system("cannot get a socket", &error))?;
+    let cannot_fork = |error: io::Error| Failure::system("cannot fork", &error);
+    match process::fork().map_err(cannot_fork)? {
+        process::Side::Child => {
+            // Out of reach of the terminal's keys.
+            let _ = rustix::process::setsid();
+            match process::fork() {
+                Ok(process::Side::Child) => collector_main(args, tape, &fd, segment, pid, theirs),
+                Ok(process::Side::Parent(_)) => process::exit_now(0),
+                Err(_) => process::exit_now(1),
+            }
+        }
+        process::Side::Parent(between) => {
+            drop(theirs);
+            if let Some(between) = rustix::process::Pid::from_raw(between as i32) {
+                let _ = rustix::process::waitpid(Some(between), rustix::process::WaitOptions::empty());
+            }
+            match ours.receive() {
+                Some(ToLauncher::Ready(collector)) => Ok((ours, target::segment_path(collector, fd.as_raw_fd()))),
+                Some(ToLauncher::Finished(summary)) => Err(Failure::new(format!(
+                    "the tape cannot be written: {}",
+                    summary.error.unwrap_or_default()
+                ))),
+                _ => Err(Failure::new("the collector could not be started".into())),
+            }
+        }
+    }
+}
+
+/// The collector process from its first to its last instruction.
+fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment, pid: u32, channel: Channel) -> ! {
+    process::keep_only(&[tape.as_raw_fd(), fd.as_raw_fd(), channel.fd().as_raw_fd()]);
+    // So that a file system can be unmounted under a long recording.
+    let _ = rustix::process::chdir("/");
+    segment
+        .control()
+        .collector_pid
+        .store(std::process::id(), std::sync::atomic::Ordering::Relaxed);
+    let header = collect::header(args);
+    let mut collector = Collector::new(
+        Linux::default(),
+        segment,
+        &header,
+        tape,
+        pid,
+        Duration::from_secs_f64(args.flush.min(1e9)),
+    );
+    let first = match collector.output_error() {
+        Some(error) => ToLauncher::Finished(Summary {
+            error: Some(plain(error)),
+            ..Summary::default()
+        }),
+        None => ToLauncher::Ready(std::process::id()),
+    };
+    let ready = matches!(first, ToLauncher::Ready(_));
+    if channel.send(&first).is_err() || !ready {
+        process::exit_now(1);
+    }
+    // Both are amenities: a recording goes on without them.
+    let listener = Listener::new().ok();
+    let termination = signal::termination_fd().ok();
+    let channel = (!args.exec).then_some(channel);
+    collector.connect(channel, listener, termination);
+    collector.run();
+    process::exit_now(0)
+}
+
+/// With `--exec`: this process becomes the program. Returns only when that failed.
+fn become_program(args: &RecordArgs, program: &Program, mask: signal::Mask) -> Failure {
+    let tape = tape_of(args, std::process::id());
+    match prepare(args, &tape, std::process::id()) {
+        Ok((_channel, segment)) => {
+            let error = program.become_it(&segment, mask);
+            let text = format!(
+                "{}: cannot be executed: {}",
+                summary::shown(&program.file),
+                plain(&error)
+            );
+            Failure { status: 126, text }
+        }
+        Err((begun, failure)) => {
+            if let Some(tape) = begun {
+                let _ = std::fs::remove_file(tape);
+            }
+            failure
+        }
+    }
+}
+
+/// Says how it went.
+fn tell(args: &RecordArgs, program: &Program, tape: &Path, answer: Option<ToLauncher>) {
+    let (summary, still_running) = match answer {
+        Some(ToLauncher::Finished(summary)) => (summary, 0),
+        Some(ToLauncher::GoesOn(summary, running)) => (summary, running),
+        _ => {
+            say(&format!(
+                "the collector ended before the program did; what it had written is readable: heaptape info {}",
+                summary::shown(tape)
+            ));
+            return;
+        }
+    };
+    if summary.images == 0 && summary.error.is_none() {
+        say(&format!(
+            "{} was never seen: nothing was recorded. The recording library was not loaded into it, because its environment was cleared or its dynamic loader ignored LD_PRELOAD",
+            summary::shown(&program.file)
+        ));
+    }
+    if still_running > 0 {
+        say(&format!(
+            "{still_running} recorded process{} still running; the recording goes on in the background until the last has ended",
+            if still_running == 1 { " is" } else { "es are" }
+        ));
+    }
+    let something_wrong = summary.error.is_some() || summary.lost > 0 || summary.lost_processes > 0;
+    if !args.quiet || something_wrong {
+        let _ = writeln!(io::stderr(), "{}", summary::line(&summary, tape));
+    }
+}

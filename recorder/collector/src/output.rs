@@ -1,0 +1,211 @@
+//! Writing the tape's bytes, and what happens when they cannot be written.
+
+use std::io;
+
+/// Where the bytes go. Behind a trait, so that tests can make any call fail.
+pub trait Sink {
+    /// Writes some of the bytes; how many.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// Cuts the file to this length. Not every sink can.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// Waits a little for a sink that can take no more just now.
+    fn wait(&mut self);
+}
+
+impl Sink for std::fs::File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(self, bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        use io::Seek;
+        self.set_len(length)?;
+        self.seek(io::SeekFrom::Start(length)).map(drop)
+    }
+
+    fn wait(&mut self) {
+        use rustix::event::{poll, PollFd, PollFlags, Timespec};
+        let patience = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
+        // Whatever comes of it, the caller writes again.
+        let _ = poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&patience));
+    }
+}
+
+/// How often in a row a sink may say that it can take nothing just now.
+const PATIENCE: u32 = 600;
+
+/// A sink with memory: after a final error it takes nothing more.
+#[derive(Debug)]
+pub struct Output<S> {
+    sink: S,
+    written: u64,
+    error: Option<io::Error>,
+}
+
+impl<S: Sink> Output<S> {
+    /// An output at its beginning.
+    pub fn new(sink: S) -> Output<S> {
+        Output {
+            sink,
+            written: 0,
+            error: None,
+        }
+    }
+
+    /// Writes whole blocks. On a final error what was begun of them is cut off again, so that the tape ends between two blocks.
+    pub fn write(&mut self, blocks: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
+        match self.write_all(blocks) {
+            Ok(()) => self.written += blocks.len() as u64,
+            Err(error) => {
+                // A pipe cannot be cut; a reader finds the torn block by itself.
+                let _ = self.sink.truncate(self.written);
+                self.error = Some(error);
+            }
+        }
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut patience = PATIENCE;
+        while !bytes.is_empty() {
+            match self.sink.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or(&[]);
+                    patience = PATIENCE;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && patience > 0 => {
+                    patience -= 1;
+                    self.sink.wait();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that are surely in the sink.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The error that ended it.
+    pub fn error(&self) -> Option<&io::Error> {
+        self.error.as_ref()
+    }
+
+    /// The sink.
+    #[cfg(test)]
+    pub fn sink(&self) -> &S {
+        &self.sink
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// A sink in memory, whose n-th write fails in a chosen way.
+    #[derive(Clone, Debug, Default)]
+    pub struct Faulty {
+        /// What was written.
+        pub bytes: Vec<u8>,
+        /// Calls of `write` so far.
+        pub calls: u32,
+        /// The call (from 1) from which on every write fails with this error number, after taking half of the bytes.
+        pub fail_at: Option<(u32, i32)>,
+        /// Every other call is interrupted or takes one byte only.
+        pub fussy: bool,
+    }
+
+    impl Sink for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            if let Some((at, errno)) = self.fail_at {
+                if self.calls == at && bytes.len() > 1 {
+                    self.bytes.extend_from_slice(&bytes[..bytes.len() / 2]);
+                    return Ok(bytes.len() / 2);
+                }
+                if self.calls >= at {
+                    return Err(io::Error::from_raw_os_error(errno));
+                }
+            }
+            if self.fussy {
+                match self.calls % 4 {
+                    1 => return Err(io::ErrorKind::Interrupted.into()),
+                    2 => return Err(io::ErrorKind::WouldBlock.into()),
+                    3 => {
+                        self.bytes.extend_from_slice(&bytes[..1]);
+                        return Ok(1);
+                    }
+                    _ => {}
+                }
+            }
+            self.bytes.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn truncate(&mut self, length: u64) -> io::Result<()> {
+            self.bytes.truncate(length as usize);
+            Ok(())
+        }
+
+        fn wait(&mut self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::Faulty;
+    use super::*;
+
+    #[test]
+    fn interruptions_and_short_writes_cost_nothing() {
+        let mut output = Output::new(Faulty {
+            fussy: true,
+            ..Faulty::default()
+        });
+        for block in [&b"first"[..], b"second", b"third"] {
+            output.write(block);
+        }
+        assert!(output.error().is_none());
+        assert_eq!(output.sink().bytes, b"firstsecondthird");
+        assert_eq!(output.written(), 16);
+    }
+
+    #[test]
+    fn a_final_error_leaves_whole_blocks_and_ends_the_output() {
+        for (errno, name) in [
+            (libc::ENOSPC, "space"),
+            (libc::EIO, "io"),
+            (libc::EPIPE, "pipe"),
+            (libc::EFBIG, "size"),
+        ] {
+            for at in 1..=3 {
+                let mut output = Output::new(Faulty {
+                    fail_at: Some((at, errno)),
+                    ..Faulty::default()
+                });
+                for block in [&b"first"[..], b"second", b"third"] {
+                    output.write(block);
+                }
+                let whole = ["", "first", "firstsecond"][at as usize - 1];
+                assert_eq!(output.sink().bytes, whole.as_bytes(), "{name} at {at}");
+                assert_eq!(output.error().unwrap().raw_os_error(), Some(errno));
+                assert_eq!(output.written(), whole.len() as u64);
+            }
+        }
+    }
+}
