@@ -1,5 +1,6 @@
 //! The events of one block, decoded, a column a field.
 
+use crate::decode::Scratch;
 use crate::event::{AllocApi, Event, MapApi, Op};
 use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx};
 
@@ -48,7 +49,7 @@ pub struct Second {
 pub const NO_BIRTH: u32 = u32::MAX;
 
 /// The events of one block. All columns but `second` have the same length; keep the value and decode the next block into it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct EventColumns {
     /// Number of the first event.
     pub first_event: EventNo,
@@ -71,6 +72,7 @@ pub struct EventColumns {
     pub birth: Vec<u32>,
     /// The rest of `Remap` and `Brk` events, by rising index.
     pub second: Vec<Second>,
+    pub(crate) scratch: Scratch,
 }
 
 impl EventColumns {
@@ -98,6 +100,17 @@ impl EventColumns {
         self.stack.clear();
         self.birth.clear();
         self.second.clear();
+    }
+
+    pub(crate) fn reserve(&mut self, events: usize) {
+        self.op.reserve(events);
+        self.api.reserve(events);
+        self.time.reserve(events);
+        self.thread.reserve(events);
+        self.address.reserve(events);
+        self.size.reserve(events);
+        self.stack.reserve(events);
+        self.birth.reserve(events);
     }
 
     /// The event at this index, if there is one.

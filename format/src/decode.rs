@@ -3,12 +3,13 @@
 use crate::block::{BlockKind, HEADER_LENGTH, MAX_PAYLOAD_LENGTH, MAX_RAW_LENGTH};
 use crate::columns::EventColumns;
 use crate::damage::{Damage, DamageCause};
-use crate::events;
+pub(crate) use crate::events::Scratch;
 use crate::id::EventNo;
 use crate::payload;
 use crate::record::{Placed, Record};
 use crate::scan::Block;
 use crate::source::Source;
+use crate::{events, stacks};
 
 /// Decodes a block of events into `into`, which is emptied first and empty again after damage.
 ///
@@ -26,7 +27,10 @@ pub fn read_events<S: Source + ?Sized>(source: &S, block: &Block, into: &mut Eve
     }
     let raw = read_raw(source, block)?;
     into.first_event = block.first_event;
-    events::decode(&raw, block.events, block.first_time, block.stacks, into).map_err(|what| {
+    let mut scratch = std::mem::take(&mut into.scratch);
+    let decoded = events::decode(&raw, block, &mut scratch, into);
+    into.scratch = scratch;
+    decoded.map_err(|what| {
         into.clear();
         damage(block, DamageCause::Content { what })
     })
@@ -45,6 +49,10 @@ pub fn read_tables<S: Source + ?Sized>(source: &S, block: &Block) -> Result<Vec<
             let mut records = Vec::new();
             for _ in 0..block.records {
                 let (record, after) = postcard::take_from_bytes(rest).map_err(|_| content("a record is malformed"))?;
+                let record: Placed = record;
+                if matches!(record.record, Record::Stacks(_)) {
+                    return Err(content("stacks where they do not belong"));
+                }
                 records.push(record);
                 rest = after;
             }
@@ -56,7 +64,7 @@ pub fn read_tables<S: Source + ?Sized>(source: &S, block: &Block) -> Result<Vec<
         }
         BlockKind::Stacks => {
             let raw = read_raw(source, block)?;
-            let stacks = postcard::from_bytes(&raw).map_err(|_| content("its stacks are malformed"))?;
+            let stacks = stacks::decode(&raw, block.generation, block.frames, block.stacks).map_err(content)?;
             Ok(vec![Placed {
                 at: block.first_event,
                 time: block.first_time,

@@ -6,6 +6,7 @@
 //! Writing: [`Writer`]. Reading: [`scan`] finds the blocks and the damage, [`read_events`] and [`read_tables`] decode single blocks.
 
 pub mod block;
+mod bound;
 mod bytes;
 pub mod columns;
 pub mod damage;

@@ -27,6 +27,11 @@ impl Compressor {
         Compressor { context }
     }
 
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.context.sizeof()
+    }
+
     /// Appends the frame to `out`.
     pub(crate) fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         debug_assert!(raw.len() <= MAX_RAW_LENGTH as usize);
