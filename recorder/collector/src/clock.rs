@@ -52,7 +52,10 @@ impl Clock {
         if stamps == 0 || nanos == 0 || (!first && nanos < INTERVAL_NANOS) {
             return;
         }
-        self.slope = ((u128::from(nanos) << 32) / u128::from(stamps)).min(u128::from(u64::MAX)) as u64;
+        // Rounded up, so that a stamp on an anchor is placed exactly there when rounded down.
+        self.slope = (u128::from(nanos) << 32)
+            .div_ceil(u128::from(stamps))
+            .min(u128::from(u64::MAX)) as u64;
         self.from = self.last;
         self.last = now;
     }
@@ -71,7 +74,9 @@ impl Clock {
 
     /// Stamps in this many nanoseconds, as measured last.
     pub fn stamps(&self, nanos: u64) -> u64 {
-        ((u128::from(nanos) << 32) / u128::from(self.slope.max(1))).min(u128::from(u64::MAX)) as u64
+        (u128::from(nanos) << 32)
+            .div_ceil(u128::from(self.slope.max(1)))
+            .min(u128::from(u64::MAX)) as u64
     }
 }
 

@@ -22,6 +22,8 @@ pub mod output;
 pub mod processes;
 mod summary;
 pub mod sys;
+#[cfg(test)]
+mod testing;
 
 pub use cli::RecordArgs;
 pub use launch::record;

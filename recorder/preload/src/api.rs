@@ -13,7 +13,7 @@ pub unsafe extern "C" fn mark(name: *const c_char, _: *const usize, _: usize) {
     }
     if let Some(recording) = life::attached() {
         // SAFETY: the caller passes a string.
-        event::lone_note(&recording, note::MARKER, unsafe { CStr::from_ptr(name) }.to_bytes());
+        event::lone_note(recording, note::MARKER, unsafe { CStr::from_ptr(name) }.to_bytes());
     }
 }
 

@@ -12,9 +12,9 @@ global_asm!(
     ".globl heaptape_local",
     ".hidden heaptape_local",
     ".type heaptape_local, @object",
-    ".size heaptape_local, 48",
+    ".size heaptape_local, 64",
     "heaptape_local:",
-    ".zero 48",
+    ".zero 64",
     ".popsection",
 );
 

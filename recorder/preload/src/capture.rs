@@ -5,7 +5,7 @@ use crate::arch;
 use crate::event::{fill, Site, Writer};
 use crate::modules;
 use crate::stack::{self, Loan, Rules};
-use crate::thread::{Doing, Thread};
+use crate::thread::Thread;
 use core::sync::atomic::Ordering;
 use heaptape_shm::control::StackMode;
 use heaptape_shm::entry::{flag, kind, note, Head};
@@ -15,21 +15,42 @@ use heaptape_stacks::{Capture, Frame, Rule};
 /// Frames that go into one entry; deeper changes are sent ahead.
 const MOST_INLINE: usize = 256;
 
-/// The stack of an event: in the thread's own memory with its cache, or in borrowed memory without.
-pub enum Stack {
-    None,
-    Own(Capture, *mut Thread),
-    Borrowed(Capture, Loan),
-    /// Nothing could be had: the stack is empty and says that it was cut.
-    Lost,
+/// The stack of an event that is about to be written.
+pub struct Stack {
+    /// First of the frames to push, in the thread's memory or on loan.
+    first: *const Frame,
+    /// Frames to push.
+    pub push: u16,
+    pop: u16,
+    flags: u16,
+    /// What to do once the event is written.
+    after: After,
+}
+
+enum After {
+    /// The list of the thread is to become what was written.
+    Keep(Capture),
+    /// The stack was walked in borrowed memory, which is to be given back. The list, if there was one, is forgotten.
+    GiveBack { _loan: Loan },
+    /// Nothing.
+    Leave,
 }
 
 impl Stack {
+    const NONE: Stack = Stack {
+        first: core::ptr::null(),
+        push: 0,
+        pop: 0,
+        flags: 0,
+        after: After::Leave,
+    };
+
+    /// Takes the stack of the hook's caller.
     #[inline(always)]
-    pub fn take(writer: &mut Writer, site: Site) -> Stack {
+    pub fn take(writer: Writer, site: Site) -> Stack {
         let mode = writer.recording.options.stack_mode;
         if mode == StackMode::None {
-            return Stack::None;
+            return Stack::NONE;
         }
         if modules::changed() && !modules::note_caller(site.caller()) {
             writer.refresh_modules();
@@ -39,104 +60,174 @@ impl Stack {
             pc: site.caller(),
             fp: site.fp,
         };
-        let rules = Rules::now();
-        let raw: *mut Writer = writer;
-        let rule = |address: usize| {
-            if mode == StackMode::FramePointers {
-                return Rule::bare(Kind::Guess);
-            }
-            match rules.known(address) {
+        // SAFETY: this thread's own state; looking up a rule touches only its rings.
+        let (cache, frames) = unsafe { (*writer.thread).stack() };
+        if writer.level == 0 && !frames.is_empty() {
+            let rules = Rules::now();
+            let rule = |address: usize| match rules.known(address) {
                 Some(rule) => rule,
-                // SAFETY: the writer outlives this closure, and nothing else uses it while a rule is looked up.
-                None => unsafe { (*raw).find_rule(address) },
-            }
-        };
-        let thread = writer.thread;
-        // SAFETY: this thread's own state; the closure above touches only its producers.
-        let own = unsafe { &mut *thread };
-        if writer.level == 0 && !own.frames().is_empty() {
-            let cache = own.cache;
-            // SAFETY: the site is the live frame of the hook's caller.
-            if let Ok(capture) = unsafe { cache.capture(own.frames(), innermost, rule) } {
-                if writer.recording.options.check_stacks {
-                    writer.check(&capture, innermost);
-                }
-                return Stack::Own(capture, thread);
-            }
-        }
-        Stack::take_otherwise(writer, innermost)
-    }
-
-    /// No memory of its own, a level above the first, or a stack deeper than ever.
-    #[cold]
-    #[inline(never)]
-    fn take_otherwise(writer: &mut Writer, innermost: Frame) -> Stack {
-        let (thread, nested) = (writer.thread, writer.level > 0);
-        let mut rule = |address: usize| match Rules::now().known(address) {
-            _ if writer.recording.options.stack_mode == StackMode::FramePointers => Rule::bare(Kind::Guess),
-            Some(rule) => rule,
-            None => writer.find_rule(address),
-        };
-        // SAFETY: this thread's own state; the closure above touches only its producers.
-        let own = unsafe { &mut *thread };
-        let mut whole = own.cache;
-        whole.forget();
-        if nested || own.frames().is_empty() {
-            let Some(mut loan) = Loan::take() else {
-                return Stack::Lost;
+                None => writer.find_rule(address),
             };
             // SAFETY: the site is the live frame of the hook's caller.
-            if let Ok(capture) = unsafe { whole.capture(loan.frames(), innermost, &mut rule) } {
-                return Stack::Borrowed(capture, loan);
-            }
-            if nested {
-                return Stack::Lost;
+            if let Ok(capture) = unsafe { cache.capture(frames, innermost, rule) } {
+                let push = frames.len() - capture.first;
+                if push <= MOST_INLINE
+                    && capture.pop <= u16::MAX as usize
+                    && !capture.truncated
+                    && !writer.recording.options.check_stacks
+                {
+                    return Stack {
+                        first: frames.as_ptr().wrapping_add(capture.first),
+                        push: push as u16,
+                        pop: capture.pop as u16,
+                        flags: if capture.reset { flag::RESET } else { 0 },
+                        after: After::Keep(capture),
+                    };
+                }
+                return writer.unusual(capture, innermost);
             }
         }
-        while own.grow_frames() {
-            let cache = own.cache;
-            // SAFETY: as above.
-            if let Ok(capture) = unsafe { cache.capture(own.frames(), innermost, &mut rule) } {
-                return Stack::Own(capture, thread);
-            }
-        }
-        Stack::Lost
+        writer.take_otherwise(innermost)
     }
 
-    /// Sends a long stack ahead. What is left for the event's own entry: frames to push, frames to pop, flags.
+    /// First word of the event's entry.
     #[inline(always)]
-    pub fn prepare(&mut self, writer: &mut Writer) -> (u16, u16, u16) {
-        let capture = match self {
-            Stack::None => return (0, 0, 0),
-            Stack::Lost => {
-                // SAFETY: this thread's own state.
-                unsafe { (*writer.thread).cache.forget() };
-                writer.count_truncated();
-                return (0, 0, flag::RESET | flag::TRUNCATED);
-            }
-            Stack::Own(capture, _) | Stack::Borrowed(capture, _) => *capture,
-        };
-        if capture.truncated {
-            writer.count_truncated();
+    pub fn head(&self, kind: u8, api: u8) -> Head {
+        Head {
+            kind,
+            api,
+            push: self.push,
+            pop: self.pop,
+            flags: self.flags,
         }
-        let push = self.fresh().len();
-        let flags =
-            (if capture.reset { flag::RESET } else { 0 }) | (if capture.truncated { flag::TRUNCATED } else { 0 });
-        if push > MOST_INLINE || capture.pop > u16::MAX as usize {
-            self.send_ahead(writer, &capture, flags);
-            return (0, 0, 0);
-        }
-        (push as u16, capture.pop as u16, flags)
     }
 
+    /// The frames to push, outermost first.
+    #[inline(always)]
+    pub fn fresh(&self) -> &[Frame] {
+        if self.push == 0 {
+            return &[];
+        }
+        // SAFETY: in the thread's own memory, or on loan until `done`.
+        unsafe { core::slice::from_raw_parts(self.first, self.push as usize) }
+    }
+
+    /// After the event: if it was `written`, its stack is the one that the next event differs from.
+    #[inline(always)]
+    pub fn done(self, writer: Writer, written: bool) {
+        if let After::Keep(capture) = self.after {
+            if written {
+                // SAFETY: this thread's own state.
+                let (cache, frames) = unsafe { (*writer.thread).stack() };
+                cache.keep(frames, &capture);
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn own(&self) -> &mut Thread {
+        // SAFETY: this thread's own state; who borrows it here lets go before the next borrows it.
+        unsafe { &mut *self.thread }
+    }
+
+    fn rule(self, address: usize) -> Rule {
+        Rules::now().known(address).unwrap_or_else(|| self.find_rule(address))
+    }
+
+    /// A captured stack that is long, cut short, or to be checked.
     #[cold]
     #[inline(never)]
-    fn send_ahead(&mut self, writer: &mut Writer, capture: &Capture, mut flags: u16) {
+    fn unusual(self, capture: Capture, innermost: Frame) -> Stack {
+        if self.recording.options.check_stacks {
+            self.check(&capture, innermost);
+        }
+        let (cache, frames) = self.own().stack();
+        let flags = self.flags(&capture);
+        let fresh = &frames[capture.first..];
+        if fresh.len() <= MOST_INLINE && capture.pop <= u16::MAX as usize {
+            let (push, pop) = (fresh.len() as u16, capture.pop as u16);
+            return Stack {
+                first: fresh.as_ptr(),
+                push,
+                pop,
+                flags,
+                after: After::Keep(capture),
+            };
+        }
+        if self.send_ahead(&capture, flags, fresh) {
+            cache.keep(frames, &capture);
+        } else {
+            cache.forget();
+        }
+        Stack::NONE
+    }
+
+    /// The thread has no memory of its own, a handler has interrupted it, or the stack is deeper than ever.
+    #[cold]
+    #[inline(never)]
+    fn take_otherwise(self, innermost: Frame) -> Stack {
+        let nested = self.level > 0;
+        if nested || self.own().stack().1.is_empty() {
+            let Some(mut loan) = Loan::take() else {
+                return self.no_stack();
+            };
+            let cache = self.own().stack().0.emptied();
+            // SAFETY: the site is the live frame of the hook's caller.
+            if let Ok(capture) = unsafe { cache.capture(loan.frames(), innermost, |address| self.rule(address)) } {
+                let flags = self.flags(&capture);
+                let fresh = &loan.frames()[capture.first..];
+                if fresh.len() > MOST_INLINE {
+                    self.send_ahead(&capture, flags, fresh);
+                    return Stack::NONE;
+                }
+                let (first, push) = (fresh.as_ptr(), fresh.len() as u16);
+                return Stack {
+                    first,
+                    push,
+                    pop: 0,
+                    flags,
+                    after: After::GiveBack { _loan: loan },
+                };
+            }
+            if nested {
+                return self.no_stack();
+            }
+        }
+        while self.own().grow_frames() {
+            let (cache, frames) = self.own().stack();
+            // SAFETY: as above.
+            if let Ok(capture) = unsafe { cache.capture(frames, innermost, |address| self.rule(address)) } {
+                return self.unusual(capture, innermost);
+            }
+        }
+        self.no_stack()
+    }
+
+    /// Nothing could be had: the stack is empty and says that it was cut.
+    fn no_stack(self) -> Stack {
+        if self.level == 0 {
+            self.own().stack().0.forget();
+        }
+        self.count_truncated();
+        Stack {
+            flags: flag::RESET | flag::TRUNCATED,
+            ..Stack::NONE
+        }
+    }
+
+    fn flags(self, capture: &Capture) -> u16 {
+        if capture.truncated {
+            self.count_truncated();
+        }
+        u16::from(capture.reset) * flag::RESET + u16::from(capture.truncated) * flag::TRUNCATED
+    }
+
+    /// Sends a long stack in entries of its own. `false` when not all of it could be sent.
+    fn send_ahead(self, capture: &Capture, mut flags: u16, fresh: &[Frame]) -> bool {
         let mut pop = capture.pop;
         let mut sent = 0;
-        let mut complete = true;
-        while complete && (pop > 0 || sent < self.fresh().len()) {
-            let fresh = self.fresh();
+        while pop > 0 || sent < fresh.len() {
             let part = pop.min(u16::MAX as usize);
             pop -= part;
             let frames = if pop > 0 {
@@ -145,10 +236,7 @@ impl Stack {
                 &fresh[sent..fresh.len().min(sent + MOST_INLINE)]
             };
             let words = 2 + frames.len();
-            let Some(room) = writer.room(words) else {
-                complete = false;
-                break;
-            };
+            let Some(room) = self.room(words) else { return false };
             let head = Head {
                 kind: kind::STACK,
                 api: 0,
@@ -157,117 +245,49 @@ impl Stack {
                 flags,
             };
             fill(room, head, arch::stamp(), &[], frames);
+            self.publish(words);
             sent += frames.len();
-            writer.publish(words);
             flags = 0;
         }
-        match self {
-            Stack::Own(capture, thread) if complete => {
-                // SAFETY: this thread's own state.
-                let own = unsafe { &mut **thread };
-                let mut cache = own.cache;
-                cache.keep(own.frames(), capture);
-                own.cache = cache;
-            }
-            // SAFETY: as above.
-            _ => unsafe { (*writer.thread).cache.forget() },
-        }
-        *self = Stack::None;
+        true
     }
 
-    /// The frames to push, outermost first.
-    #[inline(always)]
-    pub fn fresh(&mut self) -> &[Frame] {
-        match self {
-            Stack::None | Stack::Lost => &[],
-            // SAFETY: this thread's own state.
-            Stack::Own(capture, thread) => unsafe { &(&mut **thread).frames()[capture.first..] },
-            Stack::Borrowed(capture, loan) => &loan.frames()[capture.first..],
-        }
-    }
-
-    /// The event is published: its stack is the one that the next event differs from.
-    #[inline(always)]
-    pub fn keep(&mut self, writer: &mut Writer) {
-        match self {
-            Stack::None | Stack::Lost => {}
-            Stack::Own(capture, thread) => {
-                // SAFETY: this thread's own state.
-                let own = unsafe { &mut **thread };
-                let mut cache = own.cache;
-                cache.keep(own.frames(), capture);
-                own.cache = cache;
-            }
-            // Each level has a slot of its own, whose stack at the collector is the last one that was sent there; the next is sent whole again.
-            // SAFETY: as above.
-            Stack::Borrowed(..) if writer.level == 0 => unsafe { (*writer.thread).cache.forget() },
-            Stack::Borrowed(..) => {}
-        }
-    }
-}
-
-impl Writer {
     #[cold]
     #[inline(never)]
-    fn find_rule(&mut self, address: usize) -> Rule {
-        self.muted(|writer| stack::find(address, &mut |kind, bytes| writer.module_note(kind, bytes)))
+    fn find_rule(self, address: usize) -> Rule {
+        let guess = self.recording.options.stack_mode == StackMode::FramePointers;
+        self.muted(|| stack::find(address, guess, &mut |kind, bytes| self.module_note(kind, bytes)))
             .unwrap_or(Rule::bare(Kind::Unknown))
     }
 
     #[cold]
     #[inline(never)]
-    fn refresh_modules(&mut self) {
-        self.muted(|writer| modules::refresh(&mut |kind, bytes| writer.module_note(kind, bytes)));
-    }
-
-    /// Runs what may call libc, on a stack of ours.
-    fn muted<T>(&mut self, run: impl FnOnce(&mut Writer) -> T) -> Option<T> {
-        stack::on_cold_stack(|| {
-            self.local.doing.set(Doing::Muted);
-            let result = run(self);
-            self.local.doing.set(Doing::Writing);
-            result
-        })
+    fn refresh_modules(self) {
+        self.muted(|| modules::refresh(&mut |kind, bytes| self.module_note(kind, bytes)));
     }
 
     /// Walks the whole stack, and counts a mismatch if the capture says something else.
-    #[cold]
-    #[inline(never)]
-    fn check(&mut self, capture: &Capture, innermost: Frame) {
+    fn check(self, capture: &Capture, innermost: Frame) {
         let Some(mut loan) = Loan::take() else { return };
-        let thread = self.thread;
-        let mut rule = |address: usize| match Rules::now().known(address) {
-            _ if self.recording.options.stack_mode == StackMode::FramePointers => Rule::bare(Kind::Guess),
-            Some(rule) => rule,
-            None => self.find_rule(address),
-        };
-        // SAFETY: this thread's own state; the closure above touches only its producers.
-        let own = unsafe { &mut *thread };
-        let mut whole = own.cache;
-        whole.forget();
+        let whole = self.own().stack().0.emptied();
         // SAFETY: the live frame of the hook's caller.
-        let Ok(full) = (unsafe { whole.capture(loan.frames(), innermost, &mut rule) }) else {
+        let Ok(full) = (unsafe { whole.capture(loan.frames(), innermost, |address| self.rule(address)) }) else {
             return;
         };
         let expected = loan.frames()[full.first..].iter().map(Frame::return_address);
-        let frames = own.frames();
+        let frames = self.own().stack().1;
         let got = frames[..capture.shared]
             .iter()
             .chain(&frames[capture.first..])
             .map(Frame::return_address);
         if !expected.eq(got) {
-            if let Some(process) = self
-                .recording
-                .segment
-                .processes()
-                .get(self.recording.process() as usize)
-            {
+            if let Some(process) = self.recording.process_slot() {
                 process.mismatches.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    fn module_note(&mut self, kind: modules::Note, bytes: &[u8]) -> bool {
+    fn module_note(self, kind: modules::Note, bytes: &[u8]) -> bool {
         self.note(
             if kind == modules::Note::Gone {
                 note::MODULE_GONE
@@ -279,13 +299,8 @@ impl Writer {
     }
 
     #[cold]
-    fn count_truncated(&self) {
-        if let Some(process) = self
-            .recording
-            .segment
-            .processes()
-            .get(self.recording.process() as usize)
-        {
+    fn count_truncated(self) {
+        if let Some(process) = self.recording.process_slot() {
             process.truncated.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -7,7 +7,7 @@
 use crate::capture::Stack;
 use crate::life::{self, Recording};
 use crate::stack;
-use crate::thread::{self, Doing, Local, Thread, LEVELS};
+use crate::thread::{self, Doing, Level, Local, Thread, LEVELS};
 use crate::{arch, sys};
 use core::sync::atomic::{AtomicU64, Ordering};
 use heaptape_shm::entry::{kind, note, Head};
@@ -34,14 +34,18 @@ impl Site {
     }
 }
 
-/// A thread that is writing an event.
+/// A thread that is writing an event. Copies are the same writer: what it changes lies behind its pointers, so that it can stay in registers.
+#[derive(Clone, Copy)]
 pub struct Writer {
-    pub(crate) recording: Recording,
-    pub(crate) local: &'static Local,
-    pub(crate) thread: *mut Thread,
+    /// The recording.
+    pub recording: Recording,
+    local: &'static Local,
+    /// The thread's state.
+    pub thread: *mut Thread,
     slot: &'static ThreadSlot,
-    pub(crate) level: usize,
-    outer: (Doing, u32, usize),
+    /// How many events of this thread are being written further out.
+    pub level: u32,
+    outer: Doing,
 }
 
 /// Begins an event. `None`: not recorded (not now, not this call, or counted as lost).
@@ -50,33 +54,26 @@ pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
     let local = arch::local();
     let mut thread = local.thread.get();
     let mut level = 0;
-    if local.doing.get() != Doing::Nothing {
-        match interrupted(&recording, local, site) {
-            Some(at) => level = at,
-            None => return None,
-        }
+    let outer = local.doing.get();
+    if outer != Doing::Nothing {
+        level = interrupted(local, site)?;
     }
     // SAFETY: thread states are never unmapped.
-    let current = !thread.is_null() && unsafe { (*thread).is_current() };
-    // SAFETY: as above.
-    let slot = if current {
-        unsafe { (*thread).slot(&recording, level) }
-    } else {
-        None
+    let slot = match unsafe { thread.as_ref() } {
+        Some(thread) if thread.is_current() => thread.slot(level),
+        _ => None,
     };
     let slot = match slot {
         Some(slot) => slot,
         None => {
-            thread = admit(&recording, local, current, level)?;
+            thread = admit(recording, local, level)?;
             // SAFETY: just handed out.
-            unsafe { (*thread).slot(&recording, level) }?
+            unsafe { (*thread).slot(level) }?
         }
     };
-    let outer = (
-        local.doing.replace(Doing::Writing),
-        local.level.replace(level as u32),
-        local.site.replace(site.slot as usize),
-    );
+    local.sites[level].set(site.slot as usize);
+    local.level.set(level as u32);
+    local.doing.set(Doing::Writing);
     slot.inflight.store(BUSY, Ordering::Relaxed);
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
     Some(Writer {
@@ -84,7 +81,7 @@ pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
         local,
         thread,
         slot,
-        level,
+        level: level as u32,
         outer,
     })
 }
@@ -92,18 +89,17 @@ pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
 /// Finds a state and a slot for a thread, or for one more level of it.
 #[cold]
 #[inline(never)]
-fn admit(recording: &Recording, local: &'static Local, current: bool, level: usize) -> Option<*mut Thread> {
-    if current && level > 0 {
-        // SAFETY: thread states are never unmapped; this one is the calling thread's.
-        let thread = unsafe { &mut *local.thread.get() };
-        return thread.claim(recording, level).then_some(thread as *mut Thread);
+fn admit(recording: Recording, local: &'static Local, level: usize) -> Option<*mut Thread> {
+    // SAFETY: thread states are never unmapped; this one is the calling thread's.
+    if let Some(thread) = unsafe { local.thread.get().as_mut() }.filter(|thread| level > 0 && thread.is_current()) {
+        return thread.claim(&recording, level).then_some(thread as *mut Thread);
     }
-    let thread = thread::attach(recording, local)? as *mut Thread;
+    let thread = thread::attach(&recording, local)? as *mut Thread;
     let name = sys::thread_name();
     let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     let slot: usize = 0;
     let site = Site { slot: &slot, fp: 0 };
-    if let Some(mut writer) = begin(*recording, site) {
+    if let Some(writer) = begin(recording, site) {
         writer.note(note::THREAD_NAME, &name[..length]);
         writer.end();
     }
@@ -113,29 +109,28 @@ fn admit(recording: &Recording, local: &'static Local, current: bool, level: usi
 /// A hook was called while this thread was not about the target's own business. The level to write at, if at all.
 #[cold]
 #[inline(never)]
-fn interrupted(recording: &Recording, local: &'static Local, site: Site) -> Option<usize> {
+fn interrupted(local: &'static Local, site: Site) -> Option<usize> {
     match local.doing.get() {
         Doing::Nothing | Doing::Forwarding => Some(0),
         Doing::Muted => None,
         Doing::Writing => {
             // SAFETY: a thread that is writing has a state.
             let thread = unsafe { local.thread.get().as_mut() }?;
-            if site.slot as usize > local.site.get() && !sys::on_signal_stack() {
+            let level = (local.level.get() as usize).min(LEVELS - 1);
+            if site.slot as usize > local.sites[level].get() && !sys::on_signal_stack() {
                 // The event below us on this stack was left by a jump out of a signal handler, and will never be finished.
-                for level in 0..=(local.level.get() as usize).min(LEVELS - 1) {
-                    thread::abandon(thread, recording, level);
+                for level in 0..=level {
+                    thread::abandon(thread, level);
                 }
-                local.doing.set(Doing::Nothing);
                 return Some(0);
             }
-            let level = local.level.get() as usize + 1;
-            if level >= LEVELS {
-                if let Some(slot) = thread.slot(recording, 0) {
-                    slot.lost_nested.fetch_add(1, Ordering::Relaxed);
-                }
-                return None;
+            if level + 1 < LEVELS {
+                return Some(level + 1);
             }
-            Some(level)
+            if let Some(slot) = thread.slot(0) {
+                slot.lost_nested.fetch_add(1, Ordering::Relaxed);
+            }
+            None
         }
     }
 }
@@ -146,20 +141,24 @@ impl Writer {
     pub fn end(self) {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         self.slot.inflight.store(IDLE, Ordering::Release);
-        let (doing, level, site) = self.outer;
-        self.local.site.set(site);
-        self.local.level.set(level);
-        self.local.doing.set(doing);
+        self.local.level.set(self.level.saturating_sub(1));
+        self.local.doing.set(self.outer);
+    }
+
+    /// This thread's ring.
+    #[inline(always)]
+    fn ring(&self) -> &mut Level {
+        // SAFETY: this thread's own state; a signal handler that interrupts us writes at another level.
+        unsafe { &mut (*self.thread).levels[self.level as usize] }
     }
 
     /// Finds room in the ring, waiting for it as the options say. `None`: the event is lost, and counted.
     #[inline(always)]
-    pub(crate) fn room(&mut self, words: usize) -> Option<&'static [AtomicU64]> {
-        // SAFETY: this thread's own state.
-        let level = unsafe { &mut (*self.thread).levels[self.level] };
-        match level
+    pub fn room(self, words: usize) -> Option<&'static [AtomicU64]> {
+        let ring = self.ring();
+        match ring
             .producer
-            .reserve(self.recording.segment, self.slot, level.slot, words)
+            .reserve(&self.recording.segment, self.slot, ring.index, words)
         {
             Ok(room) => Some(room),
             Err(Full) => self.wait_for_room(words),
@@ -168,10 +167,9 @@ impl Writer {
 
     #[cold]
     #[inline(never)]
-    fn wait_for_room(&mut self, words: usize) -> Option<&'static [AtomicU64]> {
+    fn wait_for_room(self, words: usize) -> Option<&'static [AtomicU64]> {
         let control = self.recording.segment.control();
-        // SAFETY: this thread's own state.
-        let level = unsafe { &mut (*self.thread).levels[self.level] };
+        let ring = self.ring();
         let mut found = None;
         if !self.recording.options.on_full_drop && words <= self.recording.segment.chunk_words() {
             control.waiters.fetch_add(1, Ordering::Relaxed);
@@ -179,9 +177,9 @@ impl Writer {
             let mut quiet_millis = 0;
             while control.state() != State::Dead {
                 let seen = control.returned.load(Ordering::Acquire);
-                if let Ok(room) = level
+                if let Ok(room) = ring
                     .producer
-                    .reserve(self.recording.segment, self.slot, level.slot, words)
+                    .reserve(&self.recording.segment, self.slot, ring.index, words)
                 {
                     found = Some(room);
                     break;
@@ -207,10 +205,8 @@ impl Writer {
 
     /// Lets the collector see what was stored in the room found last.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, words: usize) {
-        // SAFETY: this thread's own state.
-        let level = unsafe { &mut (*self.thread).levels[self.level] };
-        level.producer.publish(self.recording.segment, words);
+    pub fn publish(self, words: usize) {
+        self.ring().producer.publish(words);
     }
 
     /// The stamp for something that has just happened.
@@ -225,113 +221,65 @@ impl Writer {
 
     /// Writes an event with its stack, stamped now.
     #[inline(always)]
-    pub fn event<const N: usize>(mut self, kind: u8, api: u8, fields: [u64; N], site: Site) {
-        let mut stack = Stack::take(&mut self, site);
-        let (push, pop, flags) = stack.prepare(&mut self);
-        if let Some(room) = self.room(2 + N + push as usize) {
-            let stamp = self.stamp_after();
-            fill(
-                room,
-                Head {
-                    kind,
-                    api,
-                    push,
-                    pop,
-                    flags,
-                },
-                stamp,
-                &fields,
-                stack.fresh(),
-            );
-            self.publish(2 + N + push as usize);
-            stack.keep(&mut self);
+    pub fn event<const N: usize>(self, kind: u8, api: u8, fields: [u64; N], site: Site) {
+        let stack = Stack::take(self, site);
+        let words = 2 + N + stack.push as usize;
+        let room = self.room(words);
+        if let Some(room) = room {
+            fill(room, stack.head(kind, api), self.stamp_after(), &fields, stack.fresh());
+            self.publish(words);
         }
-        drop(stack);
+        stack.done(self, room.is_some());
         self.end();
     }
 
     /// Writes an event without a stack, stamped now: before the real call.
     #[inline(always)]
-    pub fn bare_event<const N: usize>(mut self, kind: u8, fields: [u64; N]) {
+    pub fn bare_event<const N: usize>(self, kind: u8, fields: [u64; N]) {
         if let Some(room) = self.room(2 + N) {
-            fill(
-                room,
-                Head {
-                    kind,
-                    api: 0,
-                    push: 0,
-                    pop: 0,
-                    flags: 0,
-                },
-                arch::stamp(),
-                &fields,
-                &[],
-            );
+            fill(room, bare_head(kind, 0), arch::stamp(), &fields, &[]);
             self.publish(2 + N);
         }
         self.end();
     }
 
-    /// Writes an event that has a beginning and an end: the stack is taken and the room found first, then `call` runs between the two stamps.
-    /// It returns what to write, if anything: kind, fields.
+    /// Writes what a `realloc` did. The stack is taken and the room found first, then `call` runs between the two stamps: nothing waits while the
+    /// collector waits for the event in flight. `outcome` tells what has happened.
     #[inline(always)]
-    pub fn around<T>(
-        mut self,
-        api: u8,
-        site: Site,
-        call: impl FnOnce() -> T,
-        outcome: impl FnOnce(&T, u64) -> Option<(u8, [u64; 4], usize)>,
-    ) -> T {
-        let mut stack = Stack::take(&mut self, site);
-        let (push, pop, flags) = stack.prepare(&mut self);
-        let room = self.room(6 + push as usize);
+    pub fn around<T>(self, api: u8, site: Site, call: impl FnOnce() -> T, outcome: impl FnOnce(&T) -> Outcome) -> T {
+        let stack = Stack::take(self, site);
+        let room = self.room(6 + stack.push as usize);
         let before = arch::stamp();
         self.slot.inflight.store(before, Ordering::Release);
         let result = call();
-        if let (Some(room), Some((kind, fields, count))) = (room, outcome(&result, before)) {
-            let stamp = if count == 1 { before } else { self.stamp_after() };
-            // A `realloc` that only freed has no stack.
-            let (push, pop, flags) = if count == 1 { (0, 0, 0) } else { (push, pop, flags) };
-            let fresh = if count == 1 { &[][..] } else { stack.fresh() };
-            fill(
-                room,
-                Head {
-                    kind,
-                    api,
-                    push,
-                    pop,
-                    flags,
-                },
-                stamp,
-                &fields[..count],
-                fresh,
-            );
-            self.publish(2 + count + push as usize);
-            if count != 1 {
-                stack.keep(&mut self);
+        let mut kept = false;
+        match (room, outcome(&result)) {
+            (None, _) | (_, Outcome::Nothing) => {}
+            (Some(room), Outcome::Freed { old }) => {
+                fill(room, bare_head(kind::FREE, 0), before, &[old], &[]);
+                self.publish(3);
+            }
+            (Some(room), Outcome::Moved { old, new, size }) => {
+                let head = stack.head(kind::REALLOC, api);
+                fill(room, head, self.stamp_after(), &[new, size, old, before], stack.fresh());
+                self.publish(6 + stack.push as usize);
+                kept = true;
             }
         }
-        drop(stack);
+        stack.done(self, kept);
         self.end();
         result
     }
 
     /// Writes an unmapping, stamped before the real call, if that succeeds.
     #[inline(never)]
-    pub fn unmapping(mut self, address: u64, length: u64, call: impl FnOnce() -> i32) -> i32 {
+    pub fn unmapping(self, address: u64, length: u64, call: impl FnOnce() -> i32) -> i32 {
         let room = self.room(4);
         let before = arch::stamp();
         self.slot.inflight.store(before, Ordering::Release);
         let status = call();
         if let (Some(room), 0) = (room, status) {
-            let head = Head {
-                kind: kind::UNMAP,
-                api: 0,
-                push: 0,
-                pop: 0,
-                flags: 0,
-            };
-            fill(room, head, before, &[address, length], &[]);
+            fill(room, bare_head(kind::UNMAP, 0), before, &[address, length], &[]);
             self.publish(4);
         }
         self.end();
@@ -341,19 +289,20 @@ impl Writer {
     /// Writes a note; cut to what fits into a chunk. `false` when it was lost.
     #[cold]
     #[inline(never)]
-    pub fn note(&mut self, kind: u8, bytes: &[u8]) -> bool {
+    pub fn note(self, kind: u8, bytes: &[u8]) -> bool {
         let most = (self.recording.segment.chunk_words() - 3) * 8;
         let bytes = &bytes[..bytes.len().min(most)];
         let words = 3 + bytes.len().div_ceil(8);
-        let Some(room) = self.room(words) else { return false };
-        let head = Head {
-            kind: self::kind::NOTE,
-            api: kind,
-            push: 0,
-            pop: 0,
-            flags: 0,
+        let Some(room) = self.room(words) else {
+            return false;
         };
-        fill(&room[..3], head, arch::stamp(), &[bytes.len() as u64], &[]);
+        fill(
+            &room[..3],
+            bare_head(self::kind::NOTE, kind),
+            arch::stamp(),
+            &[bytes.len() as u64],
+            &[],
+        );
         for (word, chunk) in room[3..].iter().zip(bytes.chunks(8)) {
             let mut packed = [0u8; 8];
             packed[..chunk.len()].copy_from_slice(chunk);
@@ -362,11 +311,52 @@ impl Writer {
         self.publish(words);
         true
     }
+
+    /// Runs what may call libc, on a stack of ours. `None` when there is none free.
+    pub fn muted<T>(self, run: impl FnOnce() -> T) -> Option<T> {
+        stack::on_cold_stack(|| {
+            self.local.doing.set(Doing::Muted);
+            let result = run();
+            self.local.doing.set(Doing::Writing);
+            result
+        })
+    }
+}
+
+/// What a `realloc` did.
+pub enum Outcome {
+    /// It failed.
+    Nothing,
+    /// It only freed.
+    Freed {
+        /// The block.
+        old: u64,
+    },
+    /// The block is somewhere else, or has another size.
+    Moved {
+        /// Where it was.
+        old: u64,
+        /// Where it is.
+        new: u64,
+        /// Its size.
+        size: u64,
+    },
+}
+
+/// First word of an entry that leaves the stack as it is.
+const fn bare_head(kind: u8, api: u8) -> Head {
+    Head {
+        kind,
+        api,
+        push: 0,
+        pop: 0,
+        flags: 0,
+    }
 }
 
 /// Stores an entry; `room` has exactly its length or more.
 #[inline(always)]
-pub(crate) fn fill(room: &[AtomicU64], head: Head, stamp: u64, fields: &[u64], frames: &[Frame]) {
+pub fn fill(room: &[AtomicU64], head: Head, stamp: u64, fields: &[u64], frames: &[Frame]) {
     let Some((first, rest)) = room.split_at_checked(2 + fields.len()) else {
         return;
     };
@@ -383,19 +373,17 @@ pub(crate) fn fill(room: &[AtomicU64], head: Head, stamp: u64, fields: &[u64], f
 /// Counts an allocation call that failed.
 #[cold]
 pub fn failed() {
-    if let Some(recording) = life::recording_now() {
-        if let Some(process) = recording.segment.processes().get(recording.process() as usize) {
-            process.failed_calls.fetch_add(1, Ordering::Relaxed);
-        }
+    if let Some(process) = life::recording_now().and_then(|recording| recording.process_slot()) {
+        process.failed_calls.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 /// Writes a note from outside any event.
 #[cold]
 #[inline(never)]
-pub fn lone_note(recording: &Recording, kind: u8, bytes: &[u8]) {
+pub fn lone_note(recording: Recording, kind: u8, bytes: &[u8]) {
     let slot: usize = 0;
-    if let Some(mut writer) = begin(*recording, Site { slot: &slot, fp: 0 }) {
+    if let Some(writer) = begin(recording, Site { slot: &slot, fp: 0 }) {
         writer.note(kind, bytes);
         writer.end();
     }
@@ -403,7 +391,7 @@ pub fn lone_note(recording: &Recording, kind: u8, bytes: &[u8]) {
 
 /// First note of a process image: who it is. A forked child is what its parent was.
 #[cold]
-pub fn process_note(recording: &Recording, forked: bool) {
+pub fn process_note(recording: Recording, forked: bool) {
     if forked {
         return;
     }
@@ -421,6 +409,6 @@ pub fn process_note(recording: &Recording, forked: bool) {
 #[cold]
 pub fn fork_note(stamp: u64) {
     if let Some(recording) = life::attached() {
-        lone_note(&recording, note::FORK, &stamp.to_le_bytes());
+        lone_note(recording, note::FORK, &stamp.to_le_bytes());
     }
 }

@@ -1,7 +1,7 @@
 //! The table of hooks, and what each does. A hook forwards, and records what the real function did.
 #![allow(unsafe_code)]
 
-use crate::event::{self, Site};
+use crate::event::{self, Outcome, Site};
 use crate::life;
 use crate::modules;
 use crate::real;
@@ -194,14 +194,18 @@ unsafe fn reallocated(api: u8, old: Block, size: usize, site: Site, real: impl F
     };
     match recording.and_then(|recording| event::begin(recording, site)) {
         None => call(),
-        Some(writer) => writer.around(api, site, call, |block, before| match (block.is_null(), size) {
+        Some(writer) => writer.around(api, site, call, |block| match (block.is_null(), size) {
             // glibc frees then, and so does everyone who returns NULL for no bytes.
-            (true, 0) => Some((kind::FREE, [old as u64, 0, 0, 0], 1)),
+            (true, 0) => Outcome::Freed { old: old as u64 },
             (true, _) => {
                 event::failed();
-                None
+                Outcome::Nothing
             }
-            (false, _) => Some((kind::REALLOC, [*block as u64, size as u64, old as u64, before], 4)),
+            (false, _) => Outcome::Moved {
+                old: old as u64,
+                new: *block as u64,
+                size: size as u64,
+            },
         }),
     }
 }
@@ -440,7 +444,7 @@ unsafe extern "C" fn setname_hook(thread: usize, name: *const core::ffi::c_char,
         if let Some(recording) = life::attached() {
             // SAFETY: the call has succeeded, so the name is a NUL-terminated string.
             event::lone_note(
-                &recording,
+                recording,
                 note::THREAD_NAME,
                 unsafe { core::ffi::CStr::from_ptr(name) }.to_bytes(),
             );

@@ -14,7 +14,7 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use heaptape_shm::control::StackMode;
-use heaptape_shm::{Options, Segment, State, NONE};
+use heaptape_shm::{Options, ProcessSlot, Segment, State, NONE};
 
 const VIRGIN: u32 = 0;
 const STARTING: u32 = 1;
@@ -42,34 +42,53 @@ pub struct Page {
     threads: AtomicU32,
 }
 
-struct Shared(UnsafeCell<MaybeUninit<(Segment, Options)>>);
+struct Place(UnsafeCell<MaybeUninit<Shared>>);
 // SAFETY: written once by the thread that starts, before `PAGE` is published; only read afterwards.
-unsafe impl Sync for Shared {}
-static SHARED: Shared = Shared(UnsafeCell::new(MaybeUninit::uninit()));
+unsafe impl Sync for Place {}
+static SHARED: Place = Place(UnsafeCell::new(MaybeUninit::uninit()));
+
+/// What stays the same as long as the process lives.
+pub struct Shared {
+    /// The shared memory.
+    pub segment: Segment,
+    /// Its options.
+    pub options: Options,
+    page: *const Page,
+}
 
 /// A recording that is under way in this process.
 #[derive(Clone, Copy)]
-pub struct Recording {
-    /// The shared memory.
-    pub segment: &'static Segment,
-    /// Its options.
-    pub options: &'static Options,
-    page: &'static Page,
+pub struct Recording(&'static Shared);
+
+impl core::ops::Deref for Recording {
+    type Target = Shared;
+    #[inline(always)]
+    fn deref(&self) -> &Shared {
+        self.0
+    }
 }
 
 impl Recording {
+    fn page(&self) -> &'static Page {
+        // SAFETY: mapped before `SHARED` was written, never unmapped, all atomics.
+        unsafe { &*self.0.page }
+    }
     /// Slot of this process.
     pub fn process(&self) -> u32 {
-        self.page.process.load(Ordering::Relaxed)
+        self.page().process.load(Ordering::Relaxed)
+    }
+    /// The slot itself.
+    pub fn process_slot(&self) -> Option<&'static ProcessSlot> {
+        self.segment.processes().get(self.process() as usize)
     }
     /// More than one thread has recorded in this process, so the order between threads matters.
     #[inline(always)]
     pub fn several_threads(&self) -> bool {
-        self.page.threads.load(Ordering::Relaxed) > 1
+        self.page().threads.load(Ordering::Relaxed) > 1
     }
     /// One more thread records here.
     pub fn count_thread(&self) {
-        self.page.threads.fetch_add(1, Ordering::Relaxed);
+        self.page().threads.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -80,7 +99,7 @@ pub fn attached() -> Option<Recording> {
     // SAFETY: never unmapped once published.
     match unsafe { page.as_ref() } {
         // SAFETY: `SHARED` was written before `PAGE` was published.
-        Some(page) if page.on.load(Ordering::Acquire) == 1 => unsafe { Some(recording(page)) },
+        Some(page) if page.on.load(Ordering::Acquire) == 1 => unsafe { Some(recording()) },
         _ => wake(),
     }
 }
@@ -95,10 +114,9 @@ pub fn recording_now() -> Option<Recording> {
 /// # Safety
 /// `SHARED` must have been written.
 #[inline(always)]
-unsafe fn recording(page: &'static Page) -> Recording {
+unsafe fn recording() -> Recording {
     // SAFETY: the caller's promise.
-    let (segment, options) = unsafe { (*SHARED.0.get()).assume_init_ref() };
-    Recording { segment, options, page }
+    Recording(unsafe { (*SHARED.0.get()).assume_init_ref() })
 }
 
 /// The generation of this process since the first of its line.
@@ -109,11 +127,9 @@ pub fn generation() -> u32 {
 
 /// Ends recording for every process of this recording.
 pub fn die() {
-    let page = PAGE.load(Ordering::Acquire);
-    // SAFETY: never unmapped once published, and `SHARED` was written before.
-    if let Some(page) = unsafe { page.as_ref() } {
-        // SAFETY: as above.
-        unsafe { recording(page) }.segment.control().set_state(State::Dead);
+    if !PAGE.load(Ordering::Acquire).is_null() {
+        // SAFETY: `SHARED` was written before `PAGE` was published.
+        unsafe { recording() }.segment.control().set_state(State::Dead);
     }
 }
 
@@ -159,7 +175,7 @@ fn map(path: *const u8) -> Option<&'static Page> {
     sys::wipe_on_fork(page as *mut u8, 4096);
     modules::prepare();
     // SAFETY: only one thread starts, and nobody reads before `PAGE` is published.
-    unsafe { (*SHARED.0.get()).write((segment, options)) };
+    unsafe { (*SHARED.0.get()).write(Shared { segment, options, page }) };
     PAGE.store(page, Ordering::Release);
     // SAFETY: zeroed memory is a valid Page, and it is never unmapped.
     Some(unsafe { &*page })
@@ -168,7 +184,7 @@ fn map(path: *const u8) -> Option<&'static Page> {
 /// Takes a process slot, and lets the threads of this process record.
 fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recording> {
     // SAFETY: pages exist only once `SHARED` is written.
-    let recording = unsafe { recording(page) };
+    let recording = unsafe { recording() };
     let pid = sys::pid();
     let parent = sys::parent_pid();
     let Some(slot) = recording.segment.claim_process(pid, parent, forked_from, stamp) else {
@@ -184,7 +200,7 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
     page.on.store(1, Ordering::Release);
-    event::process_note(&recording, forked_from != NONE);
+    event::process_note(recording, forked_from != NONE);
     Some(recording)
 }
 

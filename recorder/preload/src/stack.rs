@@ -85,14 +85,14 @@ impl Rules {
     }
 }
 
-/// Finds the rule of an address that is met for the first time. Must run where there is stack enough ([`on_cold_stack`]).
-pub fn find(address: usize, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool) -> Rule {
+/// Finds the rule of an address that is met for the first time; `guess`: by frame pointers only. Must run where there is stack enough ([`on_cold_stack`]).
+pub fn find(address: usize, guess: bool, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool) -> Rule {
     // The epoch before the look-up: a module that goes meanwhile takes this rule with it.
     let key = key(address);
     let rule = match modules::locate(address) {
         Some(located) => {
             modules::announce(&located, write);
-            if located.eh_frame_hdr == 0 || !(located.start..located.end).contains(&located.eh_frame_hdr) {
+            if guess || located.eh_frame_hdr == 0 || !(located.start..located.end).contains(&located.eh_frame_hdr) {
                 Rule::bare(Kind::Guess)
             } else {
                 // SAFETY: the mapping of a loaded object; the reader only follows its tables, which lie in mapped segments.

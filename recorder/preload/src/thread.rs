@@ -36,13 +36,13 @@ pub struct Local {
     pub doing: Cell<Doing>,
     /// Level of the event being written.
     pub level: Cell<u32>,
-    /// Slot of the return address of the hook that is writing.
-    pub site: Cell<usize>,
+    /// Slots of the return addresses of the hooks that are writing, by level.
+    pub sites: [Cell<usize>; LEVELS],
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
 }
 
-const _: () = assert!(core::mem::size_of::<Local>() <= 48);
+const _: () = assert!(core::mem::size_of::<Local>() <= 64);
 
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,12 +61,23 @@ pub enum Doing {
 /// One writer: a slot and its ring.
 #[derive(Clone, Copy)]
 pub struct Level {
-    /// Index of the slot, [`NONE`] when there is none yet.
-    pub slot: u32,
+    /// Index of the slot.
+    pub index: u32,
+    /// The slot; `None` when there is none yet.
+    slot: Option<&'static ThreadSlot>,
     /// The slot's generation when it was taken.
     pub generation: u32,
     /// The ring's producing end.
     pub producer: Producer,
+}
+
+impl Level {
+    const NONE: Level = Level {
+        index: NONE,
+        slot: None,
+        generation: 0,
+        producer: Producer::new(),
+    };
 }
 
 /// State of one thread, in memory that never moves.
@@ -80,7 +91,7 @@ pub struct Thread {
     /// Its cached stack.
     pub cache: StackCache,
     frames: *mut Frame,
-    frames_bytes: usize,
+    frames_count: usize,
 }
 
 static POOL: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
@@ -105,10 +116,11 @@ pub fn forget_parent() {
 impl Thread {
     /// The slot of a level, if it is still this thread's.
     #[inline(always)]
-    pub fn slot(&self, recording: &Recording, level: usize) -> Option<&'static ThreadSlot> {
+    pub fn slot(&self, level: usize) -> Option<&'static ThreadSlot> {
         let level = &self.levels[level];
-        let slot = recording.segment.threads().get(level.slot as usize)?;
-        (slot.generation.load(Ordering::Relaxed) == level.generation).then_some(slot)
+        level
+            .slot
+            .filter(|slot| slot.generation.load(Ordering::Relaxed) == level.generation)
     }
 
     /// Belongs to this process, not to the one it was forked from.
@@ -117,24 +129,23 @@ impl Thread {
         self.generation.load(Ordering::Relaxed) == life::generation()
     }
 
-    /// Memory for the cached stack and for walking; empty when this thread has none.
+    /// The cached stack, and the memory for it and for walking, which is empty when this thread has none.
     #[inline(always)]
-    pub fn frames(&mut self) -> &mut [Frame] {
-        if self.frames.is_null() {
-            return &mut [];
-        }
-        // SAFETY: mapped zeroed memory of this size, this thread's alone.
-        unsafe { core::slice::from_raw_parts_mut(self.frames, self.frames_bytes / core::mem::size_of::<Frame>()) }
+    pub fn stack(&mut self) -> (&mut StackCache, &mut [Frame]) {
+        let frames = if self.frames.is_null() {
+            &mut []
+        } else {
+            // SAFETY: mapped zeroed memory of this size, this thread's alone.
+            unsafe { core::slice::from_raw_parts_mut(self.frames, self.frames_count) }
+        };
+        (&mut self.cache, frames)
     }
 
     /// Gets (more) memory for frames; the cached stack is forgotten. `false` when there is no more.
     #[cold]
     pub fn grow_frames(&mut self) -> bool {
-        let bytes = if self.frames_bytes == 0 {
-            FIRST_FRAMES_BYTES
-        } else {
-            self.frames_bytes * 4
-        };
+        let held = (self.frames_count * core::mem::size_of::<Frame>()).next_multiple_of(4096);
+        let bytes = if held == 0 { FIRST_FRAMES_BYTES } else { held * 4 };
         if bytes > MOST_FRAMES_BYTES {
             return false;
         }
@@ -144,30 +155,29 @@ impl Thread {
         }
         if !self.frames.is_null() {
             // SAFETY: from `sys::memory` with this size, and used by this thread only.
-            unsafe { sys::unmap(self.frames as *mut u8, self.frames_bytes) };
+            unsafe { sys::unmap(self.frames as *mut u8, held) };
         }
         self.cache.forget();
         self.frames = memory as *mut Frame;
-        self.frames_bytes = bytes;
+        self.frames_count = bytes / core::mem::size_of::<Frame>();
         true
     }
 
     /// Takes a slot for a level.
     #[cold]
     pub fn claim(&mut self, recording: &Recording, level: usize) -> bool {
-        let Some(slot) = recording
+        let Some(index) = recording
             .segment
             .claim_thread(recording.process(), self.tid, level as u32)
         else {
             recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
             return false;
         };
-        let generation = recording.segment.threads()[slot as usize]
-            .generation
-            .load(Ordering::Relaxed);
+        let slot = &recording.segment.threads()[index as usize];
         self.levels[level] = Level {
-            slot,
-            generation,
+            index,
+            slot: Some(slot),
+            generation: slot.generation.load(Ordering::Relaxed),
             producer: Producer::new(),
         };
         true
@@ -194,11 +204,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
         return None;
     };
     thread.tid = tid;
-    thread.levels = [Level {
-        slot: NONE,
-        generation: 0,
-        producer: Producer::new(),
-    }; LEVELS];
+    thread.levels = [Level::NONE; LEVELS];
     thread.cache = StackCache::new(low, high);
     if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
         thread.grow_frames();
@@ -232,7 +238,7 @@ fn take(recording: &Recording) -> Option<&'static mut Thread> {
         }
         let gone = seen != generation
             || thread
-                .slot(recording, 0)
+                .slot(0)
                 .is_none_or(|slot| slot.life.load(Ordering::Acquire) == slot_life::FREE);
         if gone
             && thread
@@ -256,8 +262,8 @@ fn main_stack() -> (usize, usize) {
 }
 
 /// Resets a level whose event was abandoned by a jump out of a signal handler.
-pub fn abandon(thread: &mut Thread, recording: &Recording, level: usize) {
-    if let Some(slot) = thread.slot(recording, level) {
+pub fn abandon(thread: &mut Thread, level: usize) {
+    if let Some(slot) = thread.slot(level) {
         slot.inflight.store(IDLE, Ordering::Release);
     }
     thread.cache.forget();

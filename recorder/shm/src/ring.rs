@@ -9,7 +9,7 @@
 //!
 //! The consumer trusts nothing that it reads here: a target that writes over this memory costs its own recording, never the collector.
 
-use crate::segment::Segment;
+use crate::segment::{ChunkHeader, Segment};
 use crate::slot::{ThreadSlot, IDLE};
 use crate::NONE;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -24,6 +24,9 @@ pub struct Producer {
     chunk: u32,
     /// Words of `chunk` in use.
     at: u32,
+    /// The words of `chunk`, kept here so that an event needs no arithmetic to find them.
+    words: &'static [AtomicU64],
+    header: Option<&'static ChunkHeader>,
 }
 
 impl Default for Producer {
@@ -35,14 +38,19 @@ impl Default for Producer {
 impl Producer {
     /// A producer without a chunk.
     pub const fn new() -> Producer {
-        Producer { chunk: NONE, at: 0 }
+        Producer {
+            chunk: NONE,
+            at: 0,
+            words: &[],
+            header: None,
+        }
     }
 
     /// Finds room for an entry of `words` words, which must not exceed [`Segment::chunk_words`]. The caller has set `slot.inflight`.
     ///
     /// # Errors
     /// [`Full`] when a new chunk is needed and none is free; nothing has changed then.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(
         &mut self,
         segment: &Segment,
@@ -50,15 +58,18 @@ impl Producer {
         index: u32,
         words: usize,
     ) -> Result<&'static [AtomicU64], Full> {
-        let chunk = slot.chunk.load(Ordering::Relaxed);
-        if chunk != self.chunk || chunk == NONE || self.at as usize + words > segment.chunk_words() {
-            self.go_on(segment, slot, index)?;
+        if slot.chunk.load(Ordering::Relaxed) == self.chunk {
+            let at = self.at as usize;
+            if let Some(room) = self.words.get(at..at + words) {
+                return Ok(room);
+            }
         }
-        let at = self.at as usize;
-        segment.words(self.chunk).get(at..at + words).ok_or(Full)
+        self.go_on(segment, slot, index)?;
+        self.words.get(..words).ok_or(Full)
     }
 
     #[cold]
+    #[inline(never)]
     fn go_on(&mut self, segment: &Segment, slot: &ThreadSlot, index: u32) -> Result<(), Full> {
         let fresh = segment.control().take_chunk(index).ok_or(Full)?;
         let header = segment.chunk(fresh).ok_or(Full)?;
@@ -78,16 +89,20 @@ impl Producer {
                 slot.head.store(fresh, Ordering::Release);
             }
         }
-        self.chunk = fresh;
-        self.at = 0;
+        *self = Producer {
+            chunk: fresh,
+            at: 0,
+            words: segment.words(fresh),
+            header: Some(header),
+        };
         Ok(())
     }
 
     /// Lets the consumer see the `words` words stored since [`Producer::reserve`].
-    #[inline]
-    pub fn publish(&mut self, segment: &Segment, words: usize) {
+    #[inline(always)]
+    pub fn publish(&mut self, words: usize) {
         self.at += words as u32;
-        if let Some(header) = segment.chunk(self.chunk) {
+        if let Some(header) = self.header {
             header.committed.store(self.at, Ordering::Release);
         }
     }
@@ -232,7 +247,7 @@ mod tests {
             for word in room {
                 word.store(value, Ordering::Relaxed);
             }
-            producer.publish(segment, words);
+            producer.publish(words);
         });
         slot.inflight.store(IDLE, Ordering::Release);
         result

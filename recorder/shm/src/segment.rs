@@ -68,6 +68,7 @@ impl Geometry {
 }
 
 /// Header of a chunk; the data words follow.
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub struct ChunkHeader {
     /// The chunk that the thread went on to; [`crate::NONE`] while this one is its last. A chunk with a successor gets no more data.

@@ -33,7 +33,8 @@ pub struct Capture {
     pub truncated: bool,
     /// Outermost frames of the list that stay.
     pub shared: usize,
-    cacheable: bool,
+    /// The stack can be the list that the next one is compared with.
+    pub cacheable: bool,
 }
 
 /// The list of one thread. The memory for the frames is handed in at each call, and must be the same as long as it is not [`StackCache::forget`]-ed.
@@ -59,7 +60,7 @@ impl StackCache {
     ///
     /// # Safety
     /// `slot` must lie in the thread's own stack, with everything above it readable.
-    #[inline]
+    #[inline(always)]
     unsafe fn verified(&self, frames: &[Frame], slot: usize) -> usize {
         let mut count = self.count.min(frames.len());
         while count > 0 && frames[count - 1].slot & !1 < slot {
@@ -79,7 +80,7 @@ impl StackCache {
     ///
     /// # Safety
     /// `innermost` must be a live frame of the calling thread: `slot` holds the return address of a call whose caller has frame pointer `fp`.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn capture(
         &self,
         frames: &mut [Frame],
@@ -147,15 +148,23 @@ impl StackCache {
     }
 
     /// Makes the captured stack the list, once it is on its way to the collector.
-    #[inline]
+    #[inline(always)]
     pub fn keep(&mut self, frames: &mut [Frame], capture: &Capture) {
         if !capture.cacheable {
             self.count = 0;
             return;
         }
         let fresh = frames.len() - capture.first;
-        frames.copy_within(capture.first.., capture.shared);
+        // Downwards in memory, so going upwards is right even where the two overlap; a loop, since there are a handful of frames.
+        for index in 0..fresh {
+            frames[capture.shared + index] = frames[capture.first + index];
+        }
         self.count = capture.shared + fresh;
+    }
+
+    /// An empty list for the same thread.
+    pub fn emptied(&self) -> StackCache {
+        StackCache::new(self.low, self.high)
     }
 
     /// The frames of the list, outermost first.

@@ -65,7 +65,7 @@ impl Rule {
     }
 
     /// Where the CFA is found.
-    #[inline]
+    #[inline(always)]
     pub const fn kind(self) -> Kind {
         match self.0 & 15 {
             1 => Kind::Sp,
@@ -79,7 +79,7 @@ impl Rule {
     }
 
     /// Where the caller's frame pointer is found.
-    #[inline]
+    #[inline(always)]
     pub const fn saved_fp(self) -> SavedFp {
         match (self.0 >> 4) & 15 {
             1 => SavedFp::AtCfa,
@@ -89,13 +89,13 @@ impl Rule {
     }
 
     /// Offset for the CFA.
-    #[inline]
+    #[inline(always)]
     pub const fn cfa_offset(self) -> isize {
         (self.0 >> 32) as u32 as i32 as isize
     }
 
     /// Offset for the saved frame pointer.
-    #[inline]
+    #[inline(always)]
     pub const fn fp_offset(self) -> isize {
         (self.0 >> 16) as u16 as i16 as isize
     }

@@ -28,7 +28,7 @@ impl<'a> RuleTable<'a> {
     }
 
     /// First word of the bucket of a key (Fibonacci hashing).
-    #[inline]
+    #[inline(always)]
     fn bucket(&self, key: u64) -> usize {
         let buckets = self.words.len() / (2 * WAYS);
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -36,7 +36,7 @@ impl<'a> RuleTable<'a> {
     }
 
     /// The rule stored for `key`.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, key: u64) -> Option<Rule> {
         let bucket = self.words.get(self.bucket(key)..)?.get(..2 * WAYS)?;
         for pair in bucket.chunks_exact(2) {

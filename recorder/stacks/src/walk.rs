@@ -72,7 +72,7 @@ unsafe fn read(address: usize) -> Option<usize> {
 ///
 /// # Safety
 /// `regs` must be registers of a frame that is live on a readable stack, and `rule` the rule of its program counter.
-#[inline]
+#[inline(always)]
 pub unsafe fn step(rule: Rule, regs: Regs, limit: usize) -> Step {
     // SAFETY: what a rule names in a live frame lies on its stack.
     unsafe { try_step(rule, regs, limit) }.unwrap_or(Step::Lost)

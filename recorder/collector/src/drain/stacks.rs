@@ -145,7 +145,7 @@ impl Edges {
     pub fn insert(&mut self, parent: StackId, address: u64, space: SpaceId, node: StackId) {
         if self.used * 2 >= self.table.len() && self.table.len() < LAST_SIZE {
             let old = std::mem::take(&mut self.table);
-            self.table = vec![Edge::default(); old.len() * 4];
+            self.table = vec![Edge::default(); old.len() * 2];
             self.used = 0;
             for edge in old.into_iter().filter(|edge| edge.node != StackId::ROOT) {
                 self.place(edge);
