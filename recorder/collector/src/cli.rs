@@ -93,7 +93,7 @@ pub enum OnFull {
 }
 
 /// A number of bytes: `4096`, `64k`, `8MiB`, `1G`. All units are powers of 1024.
-fn bytes(text: &str) -> Result<u64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {

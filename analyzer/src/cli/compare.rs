@@ -1,0 +1,82 @@
+//! `diff`.
+
+use super::args::DiffArgs;
+use super::load::{check, load, parse, resolver};
+use super::output::print;
+use super::stats::{layout, print_json, query_of};
+use super::Failure;
+use crate::query::{self, TapeTime, TimeSpec};
+use crate::report::text_diff;
+use crate::table::{Heap, Moment};
+use std::path::Path;
+
+/// Two states, of one tape or two.
+pub(super) struct Pair {
+    old: Heap,
+    /// `None`: the same as `old`.
+    new: Option<Heap>,
+    moments: [Moment; 2],
+}
+
+impl Pair {
+    /// Loads two states. The newer may be `@TIME` alone, of the older one's tape.
+    pub(super) fn load(old: &str, new: &str) -> Result<Pair, Failure> {
+        let old = parse(old)?;
+        let new = match new.strip_prefix('@') {
+            Some(time) if !Path::new(new).is_file() => TapeTime {
+                file: old.file.clone(),
+                time: Some(time.parse()?),
+            },
+            _ => parse(new)?,
+        };
+        let is_one_tape = old.file == new.file;
+        if is_one_tape && old.time.is_none() && new.time.is_none() {
+            return Err(Failure::Usage(format!(
+                "{}: both states are the end of this tape; name two instants, for example {0}@10s {0}@60s",
+                old.file.display()
+            )));
+        }
+        let old_heap = load(&old.file)?;
+        let new_heap = if is_one_tape { None } else { Some(load(&new.file)?) };
+        let moments = [
+            old.time.unwrap_or(TimeSpec::End).resolve(&old_heap)?,
+            new.time
+                .unwrap_or(TimeSpec::End)
+                .resolve(new_heap.as_ref().unwrap_or(&old_heap))?,
+        ];
+        Ok(Pair {
+            old: old_heap,
+            new: new_heap,
+            moments,
+        })
+    }
+
+    pub(super) fn old(&self) -> (&Heap, &Moment) {
+        (&self.old, &self.moments[0])
+    }
+
+    pub(super) fn new(&self) -> (&Heap, &Moment) {
+        (self.new.as_ref().unwrap_or(&self.old), &self.moments[1])
+    }
+
+    /// As [`check`] for both tapes.
+    pub(super) fn check(&self, strict: &super::args::StrictArg) -> Result<Vec<String>, Failure> {
+        let mut notes = check(&self.old, strict)?;
+        if let Some(new) = &self.new {
+            notes.extend(check(new, strict)?);
+        }
+        Ok(notes)
+    }
+}
+
+pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
+    let query = query_of(&args.query)?;
+    let pair = Pair::load(&args.old, &args.new)?;
+    let notes = pair.check(&args.query.strict)?;
+    let report = query::diff(pair.old(), pair.new(), &query, &*resolver(&args.query.symbols));
+    if args.query.json {
+        print_json("diff", &report, &notes)
+    } else {
+        print(&text_diff(&report, layout(&args.query)))
+    }
+}

@@ -1,0 +1,102 @@
+//! Opening tapes: replay with a progress bar, notes about what is missing, names of instants.
+
+use super::args::{FilterArgs, StrictArg, SymbolArgs};
+use super::Failure;
+use crate::query::{Filter, TapeTime, TimeSpec};
+use crate::replay::replay;
+use crate::symbols::{NoSymbols, Options, Resolver, Symbolizer};
+use crate::table::{Heap, Moment};
+use crate::tape::Tape;
+use crate::text::escape_message;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// Work that takes longer shows how far it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Replays a tape.
+pub(super) fn load(path: &Path) -> Result<Heap, Failure> {
+    let tape = Tape::open(path)?;
+    let begun = Instant::now();
+    let bar: Mutex<Option<ProgressBar>> = Mutex::new(None);
+    let is_shown = std::io::stderr().is_terminal();
+    let progress = |done: u64, total: u64| {
+        if is_shown && begun.elapsed() > PATIENCE {
+            let mut bar = bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            bar.get_or_insert_with(|| new_bar(total)).set_position(done);
+        }
+    };
+    let heap = replay(&tape, &path.to_string_lossy(), &progress);
+    if let Some(bar) = bar.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
+        bar.finish_and_clear();
+    }
+    Ok(heap)
+}
+
+fn new_bar(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    if let Ok(style) = ProgressStyle::with_template("reading {wide_bar} {percent}% of {human_len} events") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Says on stderr what is missing from a tape; with `--strict` that is a failure.
+pub(super) fn check(heap: &Heap, strict: &StrictArg) -> Result<Vec<String>, Failure> {
+    let notes = heap.notes();
+    for note in &notes {
+        let style = anstyle::Style::new()
+            .bold()
+            .fg_color(Some(anstyle::AnsiColor::Yellow.into()));
+        anstream::eprintln!("{style}warning:{style:#} {}", escape_message(note));
+    }
+    if strict.strict && !notes.is_empty() {
+        return Err(Failure::Failed(format!(
+            "{} is not whole, and --strict was given",
+            heap.name
+        )));
+    }
+    Ok(notes)
+}
+
+/// `FILE@TIME` of the command line.
+pub(super) fn parse(text: &str) -> Result<TapeTime, Failure> {
+    Ok(TapeTime::parse(text, Path::is_file)?)
+}
+
+/// A tape and an instant of it; `default` when none is named.
+pub(super) fn load_at(text: &str, default: TimeSpec) -> Result<(Heap, Moment), Failure> {
+    let TapeTime { file, time } = parse(text)?;
+    let heap = load(&file)?;
+    let moment = time.unwrap_or(default).resolve(&heap)?;
+    Ok((heap, moment))
+}
+
+/// Where names come from.
+pub(super) fn resolver(args: &SymbolArgs) -> Box<dyn Resolver> {
+    if args.no_symbols {
+        return Box::new(NoSymbols);
+    }
+    Box::new(Symbolizer::new(Options {
+        sysroot: args.sysroot.clone(),
+        debug_dirs: args.debug_dir.clone(),
+    }))
+}
+
+/// The filter of the command line.
+pub(super) fn filter(args: &FilterArgs) -> Filter {
+    Filter {
+        include: args.include.clone(),
+        exclude: args.exclude.clone(),
+        all_frames: args.all_frames,
+        threads: args.thread.clone(),
+        processes: args.process.clone(),
+        min_size: args.min_size,
+        max_size: args.max_size,
+        apis: args.api.clone(),
+        inherited: args.inherited,
+    }
+}

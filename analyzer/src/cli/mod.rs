@@ -1,0 +1,54 @@
+//! The command line: low arguments in, engine asked, exporters called. Results go to stdout or a file, everything else to stderr.
+//!
+//! Exit status: 0 done, 1 failed (or `verify` found damage, or `--strict` and a tape is not whole), 2 wrong usage. A reader that goes
+//! away (`| head`) is no failure.
+
+mod args;
+mod compare;
+mod demo;
+mod draw;
+mod export;
+mod failure;
+mod generate;
+mod info;
+mod load;
+mod output;
+mod recorder;
+mod stats;
+mod verify;
+
+pub use failure::Failure;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(status) => status,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        // The status of a recording is that of the recorded program.
+        Command::Record(args) => return Ok(heaptape_collector::record(&args)),
+        Command::Mark { pid, name } => recorder::mark(pid, &name),
+        Command::Ctl { pid, action } => recorder::ctl(pid, action),
+        Command::Info(args) => info::info(&args),
+        Command::Verify(args) => verify::verify(&args),
+        Command::Timeline(args) => draw::timeline(&args),
+        Command::Snapshot(args) => stats::snapshot(&args),
+        Command::Diff(args) => compare::diff(&args),
+        Command::Leaks(args) => stats::leaks(&args),
+        Command::Tree(args) => stats::tree(&args),
+        Command::Flamegraph(args) => draw::flamegraph(&args),
+        Command::Export(args) => export::export(&args),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir, force } => generate::man(&dir, force),
+        Command::Demo(args) => demo::demo(&args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}

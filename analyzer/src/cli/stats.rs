@@ -1,0 +1,127 @@
+//! `snapshot`, `leaks` and `tree`.
+
+use super::args::{FilterArgs, LeaksArgs, QueryArgs, SnapshotArgs, Span, TreeArgs, UnitsArg};
+use super::load::{check, filter, load, load_at, resolver};
+use super::output::print;
+use super::Failure;
+use crate::query::{self, Group, LeakQuery, Query, Statistics, TimeSpec};
+use crate::report::{json, text_statistics, text_tree, TextOptions, Units};
+use crate::table::{Heap, Moment};
+use serde::Serialize;
+
+/// A query of the command line.
+pub(super) fn query_of(args: &QueryArgs) -> Result<Query, Failure> {
+    Ok(Query {
+        group: args.by.group()?,
+        filter: filter(&args.filter),
+        raw_frames: args.filter.raw_frames,
+        rows: args.rows,
+    })
+}
+
+/// A query that only filters.
+pub(super) fn filter_query(args: &FilterArgs, group: Group, rows: usize) -> Query {
+    Query {
+        group,
+        filter: filter(args),
+        raw_frames: args.raw_frames,
+        rows,
+    }
+}
+
+/// How text is laid out.
+pub(super) fn layout(args: &QueryArgs) -> TextOptions {
+    TextOptions {
+        units: units(&args.units),
+        most_recent_first: args.most_recent_first,
+    }
+}
+
+pub(super) fn units(args: &UnitsArg) -> Units {
+    if args.bytes {
+        Units::Bytes
+    } else {
+        Units::Binary
+    }
+}
+
+/// Prints a report as JSON.
+pub(super) fn print_json<R: Serialize>(kind: &str, report: &R, notes: &[String]) -> Result<(), Failure> {
+    print(&json(kind, report, notes).map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))?)
+}
+
+pub(super) fn snapshot(args: &SnapshotArgs) -> Result<(), Failure> {
+    let query = query_of(&args.query)?;
+    let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
+    let notes = check(&heap, &args.query.strict)?;
+    let report = query::snapshot(&heap, &moment, &query, &*resolver(&args.query.symbols));
+    show(&args.query, "snapshot", "at", &report, &notes)
+}
+
+pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
+    let query = query_of(&args.query)?;
+    let heap = load(&args.tape)?;
+    let notes = check(&heap, &args.query.strict)?;
+    let (born_from, born_until) = match &args.born {
+        Some(span) => {
+            let (from, until) = resolve(span, &heap)?;
+            (Some(from), Some(until))
+        }
+        None => (None, None),
+    };
+    let alive_at = args.alive_at.as_ref().map(|time| time.resolve(&heap)).transpose()?;
+    let which = LeakQuery {
+        born_from,
+        born_until,
+        alive_at,
+    };
+    let report = query::leaks(&heap, &which, &query, &*resolver(&args.query.symbols));
+    let title = if which.alive_at.is_some() {
+        "still alive at"
+    } else {
+        "never freed up to"
+    };
+    show(&args.query, "leaks", title, &report, &notes)
+}
+
+/// The ends of a span, in their order.
+pub(super) fn resolve(span: &Span, heap: &Heap) -> Result<(Moment, Moment), Failure> {
+    let (from, until) = (span.from.resolve(heap)?, span.until.resolve(heap)?);
+    if from.cut > until.cut {
+        return Err(Failure::Usage("the span A..B ends before it begins".to_owned()));
+    }
+    Ok((from, until))
+}
+
+fn show(args: &QueryArgs, kind: &str, title: &str, report: &Statistics, notes: &[String]) -> Result<(), Failure> {
+    if args.json {
+        print_json(kind, report, notes)
+    } else {
+        print(&text_statistics(report, title, layout(args)))
+    }
+}
+
+pub(super) fn tree(args: &TreeArgs) -> Result<(), Failure> {
+    if !(0.0..=100.0).contains(&args.least) {
+        return Err(Failure::Usage(format!(
+            "--least {}: expected percent, 0 to 100",
+            args.least
+        )));
+    }
+    let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
+    let notes = check(&heap, &args.strict)?;
+    let query = filter_query(&args.filter, Group::Traceback, args.rows);
+    let least = (args.least * 10_000.0) as u32;
+    let tree = query::tree(&heap, &moment, &query, least, args.depth, &*resolver(&args.symbols));
+    if args.json {
+        print_json("tree", &tree, &notes)
+    } else {
+        print(&text_tree(
+            &tree,
+            TextOptions {
+                units: units(&args.units),
+                most_recent_first: false,
+            },
+        ))
+    }
+}

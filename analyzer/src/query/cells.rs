@@ -1,0 +1,102 @@
+//! The group-by that all statistics share: rows of the table summed by stack and one more property.
+
+use super::filter::RowFilter;
+use super::{Filter, Group};
+use crate::table::{Heap, Level, Moment};
+use crate::tape::StackIx;
+use hashbrown::HashMap;
+use heaptape_format::ProcessIx;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A sum over rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cell {
+    pub all: Level,
+    /// The part that may have been freed where events are missing.
+    pub doubtful: Level,
+}
+
+impl Cell {
+    fn add(&mut self, size: u64, is_doubtful: bool) {
+        self.all.size += u128::from(size);
+        self.all.count += 1;
+        if is_doubtful {
+            self.doubtful.size += u128::from(size);
+            self.doubtful.count += 1;
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Cell) {
+        self.all.size += other.all.size;
+        self.all.count += other.all.count;
+        self.doubtful.size += other.doubtful.size;
+        self.doubtful.count += other.doubtful.count;
+    }
+}
+
+/// Sums by stack and by what else the grouping needs.
+pub(crate) type Cells = HashMap<(StackIx, u64), Cell>;
+
+/// Sums the rows of a range that `keep` accepts.
+pub(crate) fn sum_rows(
+    heap: &Heap,
+    range: Range<usize>,
+    group: Group,
+    keep: impl Fn(u32) -> bool + Sync,
+    is_doubtful: impl Fn(u32) -> bool + Sync,
+) -> Cells {
+    let rows = &heap.allocations;
+    (range.start as u32..range.end as u32)
+        .into_par_iter()
+        .with_min_len(1 << 16)
+        .fold(Cells::new, |mut cells, row| {
+            if keep(row) {
+                let key = (rows.stack[row as usize], group.aux(heap, row, heap.process_of(row)));
+                cells
+                    .entry(key)
+                    .or_default()
+                    .add(rows.size[row as usize], is_doubtful(row));
+            }
+            cells
+        })
+        .reduce(Cells::new, |a, b| {
+            let (mut into, from) = if a.len() < b.len() { (b, a) } else { (a, b) };
+            for (key, cell) in from {
+                into.entry(key).or_default().merge(&cell);
+            }
+            into
+        })
+}
+
+/// Sums what is alive at a moment.
+pub(crate) fn sum_live(heap: &Heap, moment: &Moment, filter: &Filter, group: Group) -> Cells {
+    let wanted: RowFilter<'_> = filter.rows(heap);
+    let range = 0..heap.allocations.born_before(moment.cut);
+    let mut cells = sum_rows(
+        heap,
+        range,
+        group,
+        |row| wanted.accepts(row) && heap.is_live(row, moment),
+        |row| heap.is_doubtful(row, moment),
+    );
+    if filter.inherited {
+        for process in (0..heap.catalog.processes.len() as u32).map(ProcessIx) {
+            if wanted.accepts_process(process) {
+                heap.inherited(process, moment, |row| {
+                    if wanted.accepts_inherited(row) {
+                        let key = (
+                            heap.allocations.stack[row as usize],
+                            group.aux(heap, row, Some(process)),
+                        );
+                        cells
+                            .entry(key)
+                            .or_default()
+                            .add(heap.allocations.size[row as usize], false);
+                    }
+                });
+            }
+        }
+    }
+    cells
+}

@@ -1,0 +1,123 @@
+//! What changed between two instants, of one tape or of two.
+
+use super::cells::{sum_live, Cell};
+use super::stats::{gather, key_fields};
+use super::{Group, Instant, Key, Query};
+use crate::symbols::Resolver;
+use crate::table::{Heap, Level, Moment};
+use crate::text::Text;
+use serde::Serialize;
+
+/// One row: the newer state, and its difference from the older.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiffRow {
+    /// What its blocks have in common.
+    #[serde(flatten, serialize_with = "key_fields")]
+    pub key: Key,
+    /// The function that is shown, where the key is a place in the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<Text>,
+    /// Bytes in the newer state.
+    pub size: u128,
+    /// Bytes more than in the older one.
+    pub size_diff: i128,
+    /// Blocks in the newer state.
+    pub count: u64,
+    /// Blocks more than in the older one.
+    pub count_diff: i64,
+}
+
+/// Rows and their sums.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiffReport {
+    /// The tape of the older state.
+    pub old_tape: Text,
+    /// The older instant.
+    pub old: Instant,
+    /// The tape of the newer state.
+    pub new_tape: Text,
+    /// The newer instant.
+    pub new: Instant,
+    /// What rows are made of.
+    pub by: Group,
+    /// Everything in the older state that the filter accepts.
+    pub old_total: Level,
+    /// Everything in the newer state that the filter accepts.
+    pub new_total: Level,
+    /// Address space mapped in the older and the newer state; never part of the totals.
+    pub mapped: [Level; 2],
+    /// Largest change first, as tracemalloc sorts: by |size difference|, size, |count difference|, count and key, all falling.
+    pub rows: Vec<DiffRow>,
+    /// Rows that were left out.
+    pub omitted_rows: usize,
+    /// Their change in bytes.
+    pub omitted_size_diff: i128,
+}
+
+/// Compares two states. Rows of two tapes are joined by what is shown of them (file and line, function), never by address.
+pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolver: &dyn Resolver) -> DiffReport {
+    let groups = |(heap, moment): (&Heap, &Moment)| {
+        gather(
+            heap,
+            &sum_live(heap, moment, &query.filter, query.group),
+            query,
+            resolver,
+        )
+    };
+    let mut old_groups = groups(old);
+    let new_groups = groups(new);
+    let mut rows = Vec::with_capacity(new_groups.len());
+    let (mut old_total, mut new_total) = (Cell::default(), Cell::default());
+    let mut compare = |key: Key, function: Option<Text>, before: Cell, after: Cell| {
+        old_total.merge(&before);
+        new_total.merge(&after);
+        rows.push(DiffRow {
+            key,
+            function,
+            size: after.all.size,
+            size_diff: after.all.size as i128 - before.all.size as i128,
+            count: after.all.count,
+            count_diff: after.all.count as i64 - before.all.count as i64,
+        });
+    };
+    for (key, (after, function)) in new_groups {
+        let before = old_groups.remove(&key).map(|(cell, _)| cell).unwrap_or_default();
+        compare(key, function, before, after);
+    }
+    for (key, (before, function)) in old_groups {
+        compare(key, function, before, Cell::default());
+    }
+    rows.sort_unstable_by(|a, b| {
+        let rank = |row: &DiffRow| {
+            (
+                row.size_diff.unsigned_abs(),
+                row.size,
+                row.count_diff.unsigned_abs(),
+                row.count,
+            )
+        };
+        (rank(b), &b.key).cmp(&(rank(a), &a.key))
+    });
+    let kept = if query.rows == 0 {
+        rows.len()
+    } else {
+        query.rows.min(rows.len())
+    };
+    let omitted_size_diff = rows[kept..].iter().map(|row| row.size_diff).sum();
+    let omitted_rows = rows.len() - kept;
+    rows.truncate(kept);
+    let mapped = |(heap, moment): (&Heap, &Moment)| super::snapshot::mapped_level(heap, moment);
+    DiffReport {
+        old_tape: old.0.name.clone(),
+        old: Instant::of(old.0, old.1),
+        new_tape: new.0.name.clone(),
+        new: Instant::of(new.0, new.1),
+        by: query.group,
+        old_total: old_total.all,
+        new_total: new_total.all,
+        mapped: [mapped(old), mapped(new)],
+        rows,
+        omitted_rows,
+        omitted_size_diff,
+    }
+}

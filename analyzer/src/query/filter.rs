@@ -1,0 +1,219 @@
+//! Which allocations a question is about.
+
+use crate::symbols::Place;
+use crate::table::Heap;
+use globset::{Glob, GlobMatcher};
+use heaptape_format::{AllocApi, ProcessIx};
+use std::fmt;
+use std::str::FromStr;
+
+/// What a pattern is held against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// Any of the others.
+    Any,
+    /// The source file.
+    File,
+    /// The function.
+    Function,
+    /// The module.
+    Library,
+}
+
+/// A glob on a frame: `GLOB`, `file:GLOB`, `func:GLOB` or `lib:GLOB`. A `*` also crosses slashes. A path matches as a whole or by
+/// its last part.
+///
+/// ```
+/// use heaptape::query::Pattern;
+/// assert!("file:*/leaky.c".parse::<Pattern>().is_ok());
+/// assert!("lib:[".parse::<Pattern>().is_err());
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    field: Field,
+    glob: GlobMatcher,
+}
+
+/// A glob that is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadPattern {
+    message: String,
+}
+
+impl fmt::Display for BadPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; expected GLOB, file:GLOB, func:GLOB or lib:GLOB", self.message)
+    }
+}
+
+impl std::error::Error for BadPattern {}
+
+impl FromStr for Pattern {
+    type Err = BadPattern;
+
+    fn from_str(text: &str) -> Result<Pattern, BadPattern> {
+        let (field, glob) = match text.split_once(':') {
+            Some(("file", rest)) => (Field::File, rest),
+            Some(("func" | "function", rest)) => (Field::Function, rest),
+            Some(("lib" | "library", rest)) => (Field::Library, rest),
+            // C++ names hold colons themselves.
+            _ => (Field::Any, text),
+        };
+        let glob = Glob::new(glob)
+            .map_err(|error| BadPattern {
+                message: error.to_string(),
+            })?
+            .compile_matcher();
+        Ok(Pattern { field, glob })
+    }
+}
+
+impl Pattern {
+    /// Whether a frame matches.
+    pub fn matches(&self, place: &Place) -> bool {
+        let path = |text: &crate::text::Text| self.glob.is_match(text.as_str()) || self.glob.is_match(text.basename());
+        let file = || place.file.as_ref().is_some_and(path);
+        let function = || {
+            place
+                .function
+                .as_ref()
+                .is_some_and(|name| self.glob.is_match(name.as_str()))
+        };
+        let library = || path(&place.library);
+        match self.field {
+            Field::Any => file() || function() || library(),
+            Field::File => file(),
+            Field::Function => function(),
+            Field::Library => library(),
+        }
+    }
+}
+
+/// Which allocations a question is about. The default is all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// If any: the frame must match one.
+    pub include: Vec<Pattern>,
+    /// The frame must match none.
+    pub exclude: Vec<Pattern>,
+    /// Hold patterns against every frame of the stack (one match is enough) instead of the frame that is shown.
+    pub all_frames: bool,
+    /// If any: thread ids or globs on thread names.
+    pub threads: Vec<String>,
+    /// If any: process ids or globs on executables.
+    pub processes: Vec<String>,
+    /// Smallest block, bytes.
+    pub min_size: u64,
+    /// Largest block, bytes.
+    pub max_size: Option<u64>,
+    /// If any: entry points.
+    pub apis: Vec<AllocApi>,
+    /// Count what a forked process inherited as its own, too.
+    pub inherited: bool,
+}
+
+impl Filter {
+    /// Whether stacks matter.
+    pub fn has_patterns(&self) -> bool {
+        !self.include.is_empty() || !self.exclude.is_empty()
+    }
+
+    /// Whether the patterns accept a stack, given the places to look at.
+    pub fn accepts<'a>(&self, places: impl Iterator<Item = &'a Place>) -> bool {
+        let mut included = self.include.is_empty();
+        for place in places {
+            if self.exclude.iter().any(|pattern| pattern.matches(place)) {
+                return false;
+            }
+            included = included || self.include.iter().any(|pattern| pattern.matches(place));
+        }
+        included
+    }
+
+    /// Prepares the part of the filter that concerns rows for one heap.
+    pub(crate) fn rows<'a>(&'a self, heap: &'a Heap) -> RowFilter<'a> {
+        let processes: Vec<bool> = heap
+            .catalog
+            .processes
+            .iter()
+            .map(|info| {
+                self.processes.is_empty()
+                    || self.processes.iter().any(|wanted| {
+                        wanted.parse() == Ok(info.pid)
+                            || is_glob_match(wanted, &[info.exe.as_str(), info.exe.basename()])
+                    })
+            })
+            .collect();
+        let threads =
+            heap.catalog
+                .threads
+                .iter()
+                .map(|info| {
+                    let process = processes
+                        .get(info.process.get() as usize)
+                        .copied()
+                        .unwrap_or(self.processes.is_empty());
+                    let thread = self.threads.is_empty()
+                        || self.threads.iter().any(|wanted| {
+                            wanted.parse() == Ok(info.tid) || is_glob_match(wanted, &[info.name.as_str()])
+                        });
+                    (process, thread)
+                })
+                .collect();
+        let apis = (0..=u8::MAX)
+            .map(|api| self.apis.is_empty() || self.apis.iter().any(|&a| a as u8 == api))
+            .collect();
+        RowFilter {
+            filter: self,
+            heap,
+            processes,
+            threads,
+            apis,
+        }
+    }
+}
+
+fn is_glob_match(glob: &str, texts: &[&str]) -> bool {
+    Glob::new(glob).is_ok_and(|glob| {
+        let glob = glob.compile_matcher();
+        texts.iter().any(|text| glob.is_match(text))
+    })
+}
+
+/// A filter on rows, with the selections of threads, processes and entry points looked up beforehand.
+pub(crate) struct RowFilter<'a> {
+    filter: &'a Filter,
+    heap: &'a Heap,
+    processes: Vec<bool>,
+    /// By thread: whether its process and itself are wanted.
+    threads: Vec<(bool, bool)>,
+    apis: Vec<bool>,
+}
+
+impl RowFilter<'_> {
+    /// Whether a row is wanted.
+    pub(crate) fn accepts(&self, row: u32) -> bool {
+        let thread = self.heap.allocations.thread[row as usize];
+        let by_default = (self.filter.processes.is_empty(), self.filter.threads.is_empty());
+        let (process, thread) = self.threads.get(thread.get() as usize).copied().unwrap_or(by_default);
+        process && thread && self.accepts_block(row)
+    }
+
+    /// Whether a row that another process inherited is wanted: the thread that allocated it is the parent's.
+    pub(crate) fn accepts_inherited(&self, row: u32) -> bool {
+        self.filter.threads.is_empty() && self.accepts_block(row)
+    }
+
+    /// Whether a process is wanted.
+    pub(crate) fn accepts_process(&self, process: ProcessIx) -> bool {
+        self.processes.get(process.get() as usize).copied().unwrap_or(false)
+    }
+
+    fn accepts_block(&self, row: u32) -> bool {
+        let rows = &self.heap.allocations;
+        let size = rows.size[row as usize];
+        size >= self.filter.min_size
+            && self.filter.max_size.is_none_or(|most| size <= most)
+            && self.apis[rows.api[row as usize] as usize]
+    }
+}

@@ -1,0 +1,220 @@
+//! Statistics: rows of size and count, as tracemalloc has them.
+
+use super::cells::{Cell, Cells};
+use super::group::Keys;
+use super::site::Sites;
+use super::{Filter, Group, Key};
+use crate::report;
+use crate::symbols::{Names, Resolver};
+use crate::table::{Heap, Level, Moment};
+use crate::tape::StackIx;
+use crate::text::Text;
+use hashbrown::HashMap;
+use serde::{Serialize, Serializer};
+
+/// How a question is asked, apart from when.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// What rows are made of.
+    pub group: Group,
+    /// Which allocations count.
+    pub filter: Filter,
+    /// Show the innermost frame whatever it is; see [`super::is_wrapper`].
+    pub raw_frames: bool,
+    /// Most rows to give; 0 for all.
+    pub rows: usize,
+}
+
+impl Default for Query {
+    fn default() -> Query {
+        Query {
+            group: Group::Line,
+            filter: Filter::default(),
+            raw_frames: false,
+            rows: 10,
+        }
+    }
+}
+
+/// An instant, for reports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Instant {
+    /// Number of the first event that has not happened.
+    pub event: u64,
+    /// Microseconds since the recording began.
+    pub micros: u64,
+    /// Wall clock at the device.
+    pub wall_clock: String,
+}
+
+impl Instant {
+    /// The instant of a moment of a heap.
+    pub fn of(heap: &Heap, moment: &Moment) -> Instant {
+        Instant {
+            event: moment.cut.get(),
+            micros: moment.time.get(),
+            wall_clock: report::wall_clock(&heap.catalog.header, moment.time),
+        }
+    }
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// What its blocks have in common.
+    #[serde(flatten, serialize_with = "key_fields")]
+    pub key: Key,
+    /// The function that is shown, where the key is a place in the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<Text>,
+    /// Bytes.
+    pub size: u128,
+    /// Blocks.
+    pub count: u64,
+    /// The part that may have been freed where events are missing.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub unknown_after_gap: Level,
+}
+
+pub(super) fn is_nothing(level: &Level) -> bool {
+    *level == Level::default()
+}
+
+pub(super) fn key_fields<S: Serializer>(key: &Key, serializer: S) -> Result<S::Ok, S::Error> {
+    use serde::ser::SerializeMap;
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("key", &key.to_string())?;
+    if !key.frames.is_empty() {
+        map.serialize_entry("traceback", &key.frames)?;
+    }
+    map.end()
+}
+
+/// Rows and their sums.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Statistics {
+    /// The tape.
+    pub tape: Text,
+    /// When.
+    pub at: Instant,
+    /// For leaks: the blocks were born from this instant on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub born_from: Option<Instant>,
+    /// For leaks: the blocks were born before this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub born_until: Option<Instant>,
+    /// What rows are made of.
+    pub by: Group,
+    /// Everything that the filter accepts.
+    pub total: Level,
+    /// The part of it that may have been freed where events are missing.
+    pub unknown_after_gap: Level,
+    /// Address space mapped at this instant, beside the heap: never part of the total.
+    pub mapped: Level,
+    /// Largest first: by size, count and key, all falling, as tracemalloc sorts.
+    pub rows: Vec<Row>,
+    /// Rows that were left out.
+    pub omitted_rows: usize,
+    /// Their sum.
+    pub omitted: Level,
+}
+
+/// Cells of a heap gathered under their keys; the patterns of the filter are applied here, where names are known.
+pub(super) fn gather(
+    heap: &Heap,
+    cells: &Cells,
+    query: &Query,
+    resolver: &dyn Resolver,
+) -> HashMap<Key, (Cell, Option<Text>)> {
+    let filter = &query.filter;
+    let needs_names = query.group.is_by_stack() || filter.has_patterns();
+    let stacks = cells.keys().map(|&(stack, _)| stack).filter(|_| needs_names);
+    let names = Names::of(heap, resolver, stacks);
+    let mut keys = Keys::new(heap, &names, query.group, query.raw_frames);
+    let mut groups: HashMap<Key, (Cell, Option<Text>)> = HashMap::new();
+    for (&(stack, aux), cell) in cells {
+        if filter.has_patterns() && !is_accepted(heap, &names, filter, &mut keys.sites, stack) {
+            continue;
+        }
+        let (key, function) = keys.key(stack, aux);
+        let (sum, shown) = groups.entry(key).or_insert_with(|| (Cell::default(), function.clone()));
+        sum.merge(cell);
+        // One line can lie in several functions (templates, inlining): the choice must not hang on the order of a hash map.
+        if function < *shown {
+            *shown = function;
+        }
+    }
+    groups
+}
+
+/// Rows out of groups: sorted, cut to the number asked for, summed.
+pub(super) fn statistics(
+    heap: &Heap,
+    at: &Moment,
+    groups: HashMap<Key, (Cell, Option<Text>)>,
+    query: &Query,
+) -> Statistics {
+    let mut total = Cell::default();
+    let mut rows: Vec<Row> = Vec::with_capacity(groups.len());
+    for (key, (cell, function)) in groups {
+        total.merge(&cell);
+        rows.push(Row {
+            key,
+            function,
+            size: cell.all.size,
+            count: cell.all.count,
+            unknown_after_gap: cell.doubtful,
+        });
+    }
+    rows.sort_unstable_by(|a, b| (b.size, b.count, &b.key).cmp(&(a.size, a.count, &a.key)));
+    let kept = if query.rows == 0 {
+        rows.len()
+    } else {
+        query.rows.min(rows.len())
+    };
+    let omitted = rows[kept..].iter().fold(Level::default(), |sum, row| Level {
+        size: sum.size + row.size,
+        count: sum.count + row.count,
+    });
+    let omitted_rows = rows.len() - kept;
+    rows.truncate(kept);
+    Statistics {
+        tape: heap.name.clone(),
+        at: Instant::of(heap, at),
+        born_from: None,
+        born_until: None,
+        by: query.group,
+        total: total.all,
+        unknown_after_gap: total.doubtful,
+        mapped: super::snapshot::mapped_level(heap, at),
+        rows,
+        omitted_rows,
+        omitted,
+    }
+}
+
+/// By stack, whether the filter's patterns accept it. Everything is accepted when there are none.
+pub(super) fn accepted_stacks(
+    heap: &Heap,
+    names: &Names,
+    query: &Query,
+    stacks: impl Iterator<Item = StackIx>,
+) -> Vec<bool> {
+    let filter = &query.filter;
+    let mut accepted = vec![!filter.has_patterns(); heap.catalog.stacks.len()];
+    if filter.has_patterns() {
+        let mut sites = Sites::new(heap, names, query.raw_frames);
+        for stack in stacks {
+            accepted[stack.0 as usize] = is_accepted(heap, names, filter, &mut sites, stack);
+        }
+    }
+    accepted
+}
+
+fn is_accepted(heap: &Heap, names: &Names, filter: &Filter, sites: &mut Sites<'_>, stack: StackIx) -> bool {
+    if filter.all_frames {
+        filter.accepts(names.stack(heap, stack))
+    } else {
+        filter.accepts(sites.site(stack).into_iter())
+    }
+}

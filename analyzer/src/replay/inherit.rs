@@ -1,0 +1,118 @@
+//! Which blocks, inherited from a parent's heap, a forked child ended.
+//!
+//! A child's heap begins as a copy, so its first operation on an address that it never allocated concerns the copy, if there is one.
+//! Those operations are kept while matching and settled here, when the birth and death of every row are known: the copy exists if
+//! the nearest ancestor that ever used the address held a block there at the fork.
+
+use super::matching::NOBODY;
+use crate::table::{AllocIx, Allocations, Counters, InheritedDeath, Lineage};
+use crate::tape::Catalog;
+use hashbrown::HashMap;
+use heaptape_format::{Address, EventNo, ProcessIx};
+use rayon::prelude::*;
+
+/// An operation of a forked process on an address at which it had no block of its own so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Touch {
+    pub process: ProcessIx,
+    pub address: Address,
+    pub event: EventNo,
+    /// It ends the block there; otherwise a new one is born over it.
+    pub is_free: bool,
+}
+
+/// Settles all touches: the copies they ended, sorted by process and event.
+pub(super) fn settle(
+    mut touches: Vec<Touch>,
+    homes: &[(ProcessIx, Address)],
+    rows: &Allocations,
+    catalog: &Catalog,
+    counters: &mut Counters,
+) -> Vec<InheritedDeath> {
+    if touches.is_empty() {
+        return Vec::new();
+    }
+    touches.par_sort_unstable();
+    let history = History::new(homes, rows, &touches);
+    let lineage = Lineage::new(&catalog.processes);
+    let mut deaths = Vec::new();
+    for group in touches.chunk_by(|a, b| (a.process, a.address) == (b.process, b.address)) {
+        let mut found = history.at_fork(group[0].process, group[0].address, &lineage);
+        for touch in group {
+            match found {
+                Some((row, true)) => {
+                    deaths.push(InheritedDeath {
+                        process: touch.process,
+                        event: touch.event,
+                        row,
+                    });
+                    if touch.is_free {
+                        counters.inherited_frees += 1;
+                    } else {
+                        counters.lost_frees += 1;
+                    }
+                    found = Some((row, false));
+                }
+                Some((_, false)) => counters.double_frees += u64::from(touch.is_free),
+                None => counters.unknown_frees += u64::from(touch.is_free),
+            }
+        }
+    }
+    deaths.sort_unstable();
+    deaths
+}
+
+/// Which rows were born at an address, and when a forked process first touched it.
+struct History<'a> {
+    rows: &'a Allocations,
+    /// Rows by home and birth.
+    by_home: Vec<(ProcessIx, Address, AllocIx)>,
+    first_touch: HashMap<(ProcessIx, Address), EventNo>,
+}
+
+impl<'a> History<'a> {
+    fn new(homes: &[(ProcessIx, Address)], rows: &'a Allocations, touches: &[Touch]) -> History<'a> {
+        let mut by_home: Vec<_> = homes
+            .iter()
+            .enumerate()
+            .filter(|(_, &(process, _))| process != NOBODY)
+            .map(|(row, &(process, address))| (process, address, AllocIx(row as u32)))
+            .collect();
+        by_home.par_sort_unstable();
+        let mut first_touch = HashMap::with_capacity(touches.len());
+        for touch in touches {
+            first_touch.entry((touch.process, touch.address)).or_insert(touch.event);
+        }
+        History {
+            rows,
+            by_home,
+            first_touch,
+        }
+    }
+
+    /// The block that lay at an address when `process` was forked, and whether it was still alive. `None`: none was ever seen there.
+    fn at_fork(&self, process: ProcessIx, address: Address, lineage: &Lineage<'_>) -> Option<(AllocIx, bool)> {
+        let mut alive = true;
+        for (ancestor, fork) in lineage.ancestors(process) {
+            if let Some(row) = self.last_born(ancestor, address, fork) {
+                return Some((row, alive && self.rows.death[row.0 as usize] >= fork.get()));
+            }
+            // The ancestor may have ended a block that it had inherited itself; then nothing alive comes down from further up.
+            alive &= self
+                .first_touch
+                .get(&(ancestor, address))
+                .is_none_or(|&event| event >= fork);
+        }
+        None
+    }
+
+    /// The last row that `process` had born at an address before an event.
+    fn last_born(&self, process: ProcessIx, address: Address, before: EventNo) -> Option<AllocIx> {
+        let after = self.by_home.partition_point(|&(owner, at, row)| {
+            (owner, at) < (process, address)
+                || (owner, at) == (process, address) && self.rows.birth[row.0 as usize] < before.get()
+        });
+        let (owner, at, row) = *self.by_home.get(after.checked_sub(1)?)?;
+        ((owner, at) == (process, address)).then_some(row)
+    }
+}

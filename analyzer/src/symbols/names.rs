@@ -1,0 +1,151 @@
+//! Where a frame lies in the source, and the names of all frames that a query needs.
+
+use crate::table::Heap;
+use crate::tape::{FrameIx, PlaceKind, StackIx, StackTable};
+use crate::text::Text;
+use serde::Serialize;
+
+/// One frame of the source. Where functions are inlined, one frame of the machine is several of the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The function's readable name, if known.
+    pub function: Option<Text>,
+    /// The source file, if known.
+    pub file: Option<Text>,
+    /// The line, from 1; 0 when not known.
+    pub line: u32,
+    /// Path of the module; empty when the frame lies in none.
+    pub library: Text,
+    /// The return address in the module's own address space (or in memory, without a module).
+    pub offset: u64,
+    /// Whether the compiler put it into its caller.
+    pub inlined: bool,
+}
+
+impl Place {
+    /// The place of a frame of which nothing but its address is known.
+    pub fn without_symbols(heap: &Heap, kind: PlaceKind) -> Place {
+        let special = |name: &str| Place {
+            function: Some(Text::new(name)),
+            ..Place::default()
+        };
+        match kind {
+            PlaceKind::Native { module, offset } => Place {
+                library: heap
+                    .catalog
+                    .module(module)
+                    .map(|info| info.path.clone())
+                    .unwrap_or_default(),
+                offset,
+                ..Place::default()
+            },
+            PlaceKind::Raw { address, .. } => Place {
+                offset: address.get(),
+                ..Place::default()
+            },
+            PlaceKind::Truncated => special("[stack cut short]"),
+            PlaceKind::Lost => special("[stack lost]"),
+            PlaceKind::Unknown => special("[unknown kind of frame]"),
+        }
+    }
+
+    /// Whether this stands for something that is no place in a program.
+    pub fn is_special(&self) -> bool {
+        self.library.as_str().is_empty() && self.file.is_none() && self.function.is_some()
+    }
+
+    /// `file.c:12`, else `libfoo.so (function)`, else `libfoo.so+0x1234 (??)`.
+    ///
+    /// The offset is left out where the function is known, so that two builds of a program can be compared.
+    pub fn location(&self) -> String {
+        match (&self.file, &self.function) {
+            (Some(file), _) if self.line > 0 => format!("{file}:{}", self.line),
+            (Some(file), _) => format!("{file}:?"),
+            (None, Some(function)) if self.is_special() => function.to_string(),
+            (None, Some(function)) => format!("{} ({function})", self.library_or_unknown()),
+            (None, None) => format!("{} (??)", self.address()),
+        }
+    }
+
+    /// `libfoo.so+0x1234`, or the bare address of code in no module.
+    pub fn address(&self) -> String {
+        format!("{}+{:#x}", self.library_or_unknown(), self.offset)
+    }
+
+    /// The function's name, else its address.
+    pub fn function_or_address(&self) -> String {
+        match &self.function {
+            Some(function) => function.to_string(),
+            None => format!("?? ({}+{:#x})", self.library.basename_or("no module"), self.offset),
+        }
+    }
+
+    /// Path of the module, or what to say instead.
+    pub fn library_or_unknown(&self) -> &str {
+        if self.library.as_str().is_empty() {
+            "[no module]"
+        } else {
+            self.library.as_str()
+        }
+    }
+}
+
+impl Text {
+    fn basename_or<'a>(&'a self, otherwise: &'a str) -> &'a str {
+        if self.as_str().is_empty() {
+            otherwise
+        } else {
+            self.basename()
+        }
+    }
+}
+
+/// Turns frames into places of the source.
+pub trait Resolver: Sync {
+    /// The places of each frame, innermost first; at least one for every frame.
+    fn resolve(&self, heap: &Heap, frames: &[FrameIx]) -> Vec<Vec<Place>>;
+}
+
+/// The places of the frames on chosen stacks.
+#[derive(Debug)]
+pub struct Names {
+    /// By frame; empty for frames that were not asked for.
+    places: Vec<Vec<Place>>,
+}
+
+impl Names {
+    /// Looks up every frame on the given stacks.
+    pub fn of(heap: &Heap, resolver: &dyn Resolver, stacks: impl IntoIterator<Item = StackIx>) -> Names {
+        let trie = &heap.catalog.stacks;
+        let mut seen = vec![false; trie.len()];
+        let mut wanted = vec![false; trie.frame_count()];
+        for stack in stacks {
+            let mut at = stack;
+            while at != StackTable::ROOT && !std::mem::replace(&mut seen[at.0 as usize], true) {
+                if let (Some(frame), Some(parent)) = (trie.frame(at), trie.parent(at)) {
+                    wanted[frame.0 as usize] = true;
+                    at = parent;
+                }
+            }
+        }
+        let frames: Vec<FrameIx> = (0..wanted.len() as u32)
+            .map(FrameIx)
+            .filter(|frame| wanted[frame.0 as usize])
+            .collect();
+        let mut places = vec![Vec::new(); wanted.len()];
+        for (frame, found) in frames.iter().zip(resolver.resolve(heap, &frames)) {
+            places[frame.0 as usize] = found;
+        }
+        Names { places }
+    }
+
+    /// The places of one frame, innermost first.
+    pub fn places(&self, frame: FrameIx) -> &[Place] {
+        &self.places[frame.0 as usize]
+    }
+
+    /// The places of a stack, innermost first.
+    pub fn stack<'a>(&'a self, heap: &'a Heap, stack: StackIx) -> impl Iterator<Item = &'a Place> + 'a {
+        heap.catalog.stacks.frames(stack).flat_map(|frame| self.places(frame))
+    }
+}

@@ -1,0 +1,276 @@
+//! The command line as a user meets it: what is printed for a small tape, exit statuses, files that are not overwritten.
+
+mod support;
+
+use heaptape_format::{scan, BlockKind};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use support::TempDir;
+
+fn heaptape(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_heaptape"))
+        .args(args)
+        .current_dir(dir)
+        .env("COLUMNS", "80")
+        .output()
+        .expect("heaptape runs")
+}
+
+fn service(dir: &Path) {
+    std::fs::write(dir.join("svc.tape"), support::service()).expect("a file can be written");
+}
+
+/// Runs a command that must succeed quietly; its stdout.
+fn stdout(dir: &Path, line: &str) -> String {
+    let output = heaptape(dir, &line.split(' ').collect::<Vec<_>>());
+    let messages = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {messages}");
+    assert!(messages.is_empty(), "{line}: {messages}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn failure(dir: &Path, line: &str) -> (Option<i32>, String) {
+    let output = heaptape(dir, &line.split(' ').collect::<Vec<_>>());
+    assert!(!output.status.success(), "{line} should fail");
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// Each command with what it prints, kept in a file beside this test. `HEAPTAPE_BLESS=1` rewrites the files.
+#[test]
+fn every_command_prints_what_is_kept() {
+    let dir = TempDir::new("kept");
+    service(dir.path());
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kept");
+    for (name, line) in [
+        ("info", "info svc.tape"),
+        ("info-json", "info svc.tape --json --no-symbols"),
+        ("verify", "verify svc.tape"),
+        ("verify-json", "verify svc.tape --json"),
+        ("timeline", "timeline svc.tape"),
+        ("timeline-json", "timeline svc.tape --json --points 4"),
+        ("timeline-svg", "timeline svc.tape --svg - --points 20"),
+        ("snapshot-peak", "snapshot svc.tape@peak"),
+        ("snapshot-api", "snapshot svc.tape@peak --by api --bytes"),
+        ("snapshot-size", "snapshot svc.tape@50% --by size -n 2"),
+        ("snapshot-thread", "snapshot svc.tape@6.0909s --by thread"),
+        ("snapshot-json", "snapshot svc.tape@marker:busy#2 --by traceback --json"),
+        ("snapshot-inherited", "snapshot svc.tape@#358 --by process --inherited"),
+        ("diff", "diff svc.tape@marker:ready @marker:busy"),
+        ("diff-json", "diff svc.tape@25% svc.tape@end --json"),
+        ("leaks", "leaks svc.tape --by traceback"),
+        (
+            "leaks-born",
+            "leaks svc.tape --born 2s..3s --alive-at @-1s --most-recent-first --by traceback",
+        ),
+        (
+            "leaks-filter",
+            "leaks svc.tape --max-size 4000 --thread worker --process 100 --api malloc",
+        ),
+        ("tree", "tree svc.tape"),
+        ("tree-json", "tree svc.tape@peak --json --depth 2"),
+        ("flamegraph", "flamegraph svc.tape@peak -o -"),
+        (
+            "flamegraph-between",
+            "flamegraph svc.tape --between 2s..3s --blocks -o -",
+        ),
+        ("flamegraph-diff", "flamegraph --diff svc.tape@2s svc.tape@5s -o -"),
+        ("export-folded", "export svc.tape@peak --format folded"),
+        ("export-csv", "export svc.tape@peak --format csv --by function"),
+    ] {
+        let found = stdout(dir.path(), line);
+        let path = kept.join(format!("{name}.out"));
+        if std::env::var_os("HEAPTAPE_BLESS").is_some() {
+            std::fs::create_dir_all(&kept).expect("a folder can be made");
+            std::fs::write(&path, &found).expect("a file can be written");
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == expected,
+            "`heaptape {line}` no longer prints what {} keeps:\n{found}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn the_output_is_the_same_for_any_number_of_threads() {
+    let dir = TempDir::new("threads");
+    service(dir.path());
+    let run = |threads: &str| {
+        Command::new(env!("CARGO_BIN_EXE_heaptape"))
+            .args(["snapshot", "svc.tape@peak", "--by", "traceback", "--json"])
+            .current_dir(dir.path())
+            .env("RAYON_NUM_THREADS", threads)
+            .output()
+            .expect("heaptape runs")
+            .stdout
+    };
+    let one = run("1");
+    assert!(one.starts_with(b"{"));
+    for threads in ["2", "3", "8", "16"] {
+        assert_eq!(run(threads), one, "{threads} threads");
+    }
+}
+
+#[test]
+fn wrong_usage_is_one_clear_error_and_status_2() {
+    let dir = TempDir::new("usage");
+    service(dir.path());
+    for (line, says) in [
+        ("snapshot svc.tape@pek", "@marker:NAME"),
+        ("snapshot svc.tape@90s", "the recording spans 11.00 s"),
+        ("snapshot svc.tape@#99999", "there is no event #99999"),
+        ("snapshot svc.tape@marker:gone", "markers: busy, ready"),
+        ("snapshot svc.tape@marker:busy#3", "there is no #3"),
+        ("snapshot svc.tape@2020-01-01T00:00:00Z", "outside the recording"),
+        ("snapshot svc.tape --by type", "--by function"),
+        ("snapshot svc.tape --by colour", "possible values"),
+        ("snapshot svc.tape --include lib:[", "lib:GLOB"),
+        ("snapshot svc.tape --api mallok", "posix_memalign"),
+        ("diff svc.tape svc.tape", "name two instants"),
+        ("leaks svc.tape --born 5s..2s", "ends before it begins"),
+        ("leaks svc.tape --born 5s", "A..B"),
+        ("tree svc.tape --least 101", "0 to 100"),
+        ("flamegraph", "required"),
+        ("frobnicate", "unrecognized"),
+    ] {
+        let (status, message) = failure(dir.path(), line);
+        assert_eq!(status, Some(2), "{line}: {message}");
+        assert!(message.contains(says), "{line}: {message}");
+        assert!(!message.contains("panicked"), "{line}: {message}");
+    }
+}
+
+#[test]
+fn what_cannot_be_opened_is_status_1_and_says_why() {
+    let dir = TempDir::new("open");
+    std::fs::write(dir.path().join("text"), "hello").expect("a file can be written");
+    for (line, says) in [
+        ("info missing.tape", "cannot open missing.tape"),
+        ("info .", "not a regular file"),
+        ("info /dev/null", "not a regular file"),
+        ("info text", "it is no tape"),
+    ] {
+        let (status, message) = failure(dir.path(), line);
+        assert_eq!(status, Some(1), "{line}: {message}");
+        assert!(message.contains(says), "{line}: {message}");
+    }
+}
+
+#[test]
+fn a_damaged_tape_gives_its_result_with_a_loud_note_and_fails_when_strict() {
+    let dir = TempDir::new("damaged");
+    let mut bytes = support::service();
+    let found = scan(&bytes).expect("it is a tape");
+    let block = found
+        .blocks
+        .iter()
+        .filter(|block| block.kind == BlockKind::Events)
+        .nth(3)
+        .expect("it has so many");
+    bytes[block.payload_offset() as usize + 5] ^= 0xff;
+    std::fs::write(dir.path().join("bad.tape"), bytes).expect("a file can be written");
+    let output = heaptape(dir.path(), &["leaks", "bad.tape"]);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && message.contains("warning: bad.tape: damaged in 1 place(s)"),
+        "{message}"
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("may have been freed where events are missing"), "{text}");
+    let (status, message) = failure(dir.path(), "leaks bad.tape --strict");
+    assert!(status == Some(1) && message.contains("--strict"), "{message}");
+    let output = heaptape(dir.path(), &["verify", "bad.tape"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.code() == Some(1) && text.contains("damage at byte") && text.contains("lost"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unfinished_tape_is_read_to_its_end_and_verify_says_that_it_is_unfinished() {
+    let dir = TempDir::new("unfinished");
+    let bytes = support::service();
+    std::fs::write(dir.path().join("cut.tape"), &bytes[..bytes.len() - 50]).expect("a file can be written");
+    let output = heaptape(dir.path(), &["snapshot", "cut.tape"]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stderr).contains("not ended properly"));
+    let output = heaptape(dir.path(), &["verify", "cut.tape"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not ended properly; everything up to there is sound"));
+}
+
+#[test]
+fn an_existing_file_is_overwritten_only_with_force() {
+    let dir = TempDir::new("force");
+    service(dir.path());
+    let mine = dir.path().join("mine.svg");
+    std::fs::write(&mine, "mine").expect("a file can be written");
+    for line in [
+        "timeline svc.tape --svg mine.svg",
+        "flamegraph svc.tape -o mine.svg",
+        "export svc.tape --format csv -o mine.svg",
+    ] {
+        let (status, message) = failure(dir.path(), line);
+        assert!(status == Some(1) && message.contains("--force"), "{line}: {message}");
+        assert_eq!(std::fs::read_to_string(&mine).expect("it is there"), "mine");
+    }
+    let output = heaptape(dir.path(), &["timeline", "svc.tape", "--svg", "mine.svg", "--force"]);
+    assert!(output.status.success());
+    assert!(std::fs::read_to_string(&mine).expect("it is there").starts_with("<svg"));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dir = TempDir::new("pipe");
+    service(dir.path());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_heaptape"))
+        .args(["timeline", "svc.tape", "--json", "--points", "100000"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("heaptape runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_full_disk_is_a_failure() {
+    let dir = TempDir::new("full");
+    service(dir.path());
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux has it");
+    let output = Command::new(env!("CARGO_BIN_EXE_heaptape"))
+        .args(["info", "svc.tape"])
+        .current_dir(dir.path())
+        .stdout(full)
+        .output()
+        .expect("heaptape runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"));
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_same_table() {
+    let dir = TempDir::new("man");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            stdout(dir.path(), &format!("completions {shell}")).contains("flamegraph"),
+            "{shell}"
+        );
+    }
+    assert_eq!(stdout(dir.path(), "man ."), "");
+    let page = std::fs::read_to_string(dir.path().join("heaptape-diff.1")).expect("a page was written");
+    assert!(page.contains("OLD") && page.contains("heaptape"), "{page}");
+}

@@ -1,0 +1,198 @@
+//! The plainest possible replay: one event after the other, one map per process, copied at a fork. Slow, and easy to believe.
+
+use heaptape_format::record::ProcessOrigin;
+use heaptape_format::{Op, ThreadIx};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What happens in a generated history, in order.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A new process image with one thread.
+    Start(ProcessOrigin),
+    /// A process image ends.
+    End(u32),
+    /// An event of a thread. Lost events have a number but are unknown.
+    Event { thread: ThreadIx, op: Op, is_lost: bool },
+}
+
+/// A row of the allocation table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub birth: u64,
+    pub death: Option<u64>,
+    pub size: u64,
+    pub thread: u32,
+    pub predecessor: Option<usize>,
+    pub lost_free: bool,
+}
+
+/// The heap of one process: address to row, and whether the row is a copy from a parent.
+#[derive(Clone, Default)]
+struct Process {
+    blocks: BTreeMap<u64, (usize, bool)>,
+    seen: BTreeSet<u64>,
+    is_over: bool,
+}
+
+/// The state before an event, as sets of rows by process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub own: BTreeSet<usize>,
+    pub inherited: BTreeSet<(u32, usize)>,
+}
+
+/// What a replay comes to.
+#[derive(Default)]
+pub struct Outcome {
+    pub rows: Vec<Row>,
+    /// By event number; the last is the state at the end.
+    pub states: Vec<State>,
+    pub frees: u64,
+    pub double_frees: u64,
+    pub unknown_frees: u64,
+    pub lost_frees: u64,
+    pub inherited_frees: u64,
+}
+
+/// Replays a history; threads are numbered as processes are, one each.
+pub fn replay(history: &[Happening]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut processes: Vec<Process> = Vec::new();
+    let mut ending: Vec<u32> = Vec::new();
+    let mut moving: BTreeMap<u32, Option<usize>> = BTreeMap::new();
+    let mut event = 0;
+    for happening in history {
+        match happening {
+            Happening::Start(origin) => {
+                let fresh = match origin {
+                    ProcessOrigin::Fork(parent) => {
+                        let mut copy = processes[parent.get() as usize].clone();
+                        copy.blocks.values_mut().for_each(|(_, is_copy)| *is_copy = true);
+                        copy
+                    }
+                    ProcessOrigin::Replace(old) => {
+                        ending.push(old.get());
+                        Process::default()
+                    }
+                    ProcessOrigin::Exec => Process::default(),
+                };
+                processes.push(fresh);
+            }
+            Happening::End(process) => ending.push(*process),
+            Happening::Event { thread, op, is_lost } => {
+                outcome.states.push(state(&processes));
+                for process in ending.drain(..) {
+                    processes[process as usize].is_over = true;
+                }
+                if !is_lost {
+                    apply(
+                        &mut outcome,
+                        &mut processes[thread.get() as usize],
+                        &mut moving,
+                        event,
+                        *thread,
+                        *op,
+                    );
+                }
+                event += 1;
+            }
+        }
+    }
+    outcome.states.push(state(&processes));
+    outcome
+}
+
+fn state(processes: &[Process]) -> State {
+    let mut state = State::default();
+    for (index, process) in processes.iter().enumerate().filter(|(_, process)| !process.is_over) {
+        for &(row, is_copy) in process.blocks.values() {
+            if is_copy {
+                state.inherited.insert((index as u32, row));
+            } else {
+                state.own.insert(row);
+            }
+        }
+    }
+    state
+}
+
+fn apply(
+    outcome: &mut Outcome,
+    process: &mut Process,
+    moving: &mut BTreeMap<u32, Option<usize>>,
+    event: u64,
+    thread: ThreadIx,
+    op: Op,
+) {
+    let thread = thread.get();
+    match op {
+        Op::Alloc { address, size, .. } => born(outcome, process, event, thread, address.get(), size.get(), None),
+        Op::Free { address } => {
+            died(outcome, process, event, address.get());
+        }
+        Op::Resize { address, size, .. } => {
+            let old = died(outcome, process, event, address.get());
+            born(outcome, process, event, thread, address.get(), size.get(), old);
+        }
+        Op::MoveOut { address } => {
+            let old = died(outcome, process, event, address.get());
+            moving.insert(thread, old);
+        }
+        Op::MoveIn { address, size, .. } => {
+            let old = moving.remove(&thread).flatten();
+            born(outcome, process, event, thread, address.get(), size.get(), old);
+        }
+        _ => {}
+    }
+}
+
+fn born(
+    outcome: &mut Outcome,
+    process: &mut Process,
+    event: u64,
+    thread: u32,
+    address: u64,
+    size: u64,
+    predecessor: Option<usize>,
+) {
+    process.seen.insert(address);
+    let row = outcome.rows.len();
+    if let Some((old, is_copy)) = process.blocks.insert(address, (row, false)) {
+        outcome.lost_frees += 1;
+        if !is_copy {
+            outcome.rows[old].death = Some(event);
+            outcome.rows[old].lost_free = true;
+        }
+    }
+    outcome.rows.push(Row {
+        birth: event,
+        death: None,
+        size,
+        thread,
+        predecessor,
+        lost_free: false,
+    });
+}
+
+/// Ends the block at an address; the row, if it was the process's own.
+fn died(outcome: &mut Outcome, process: &mut Process, event: u64, address: u64) -> Option<usize> {
+    match process.blocks.remove(&address) {
+        Some((row, false)) => {
+            outcome.frees += 1;
+            outcome.rows[row].death = Some(event);
+            Some(row)
+        }
+        Some((_, true)) => {
+            outcome.inherited_frees += 1;
+            None
+        }
+        None if process.seen.contains(&address) => {
+            outcome.double_frees += 1;
+            None
+        }
+        None => {
+            outcome.unknown_frees += 1;
+            None
+        }
+    }
+}

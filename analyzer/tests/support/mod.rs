@@ -1,0 +1,293 @@
+//! Tapes for tests, written through the format's own writer.
+
+use heaptape::replay::replay;
+use heaptape::table::Heap;
+use heaptape::tape::Tape;
+use heaptape_format::record::{
+    End, Frame, Header, Marker, MemorySample, Module, Process, ProcessEnd, ProcessOrigin, Record, Thread,
+};
+use heaptape_format::{
+    Address, AllocApi, Bytes, Event, FrameId, MapApi, Micros, ModuleIx, Op, ProcessIx, StackId, ThreadIx, Writer,
+    WriterOptions,
+};
+use std::path::Path;
+
+/// 2026-11-22 10:00:00 UTC.
+pub const START: u64 = 1_795_341_600_000_000_000;
+
+/// A tape in the making.
+pub struct Recording {
+    writer: Writer,
+    bytes: Vec<u8>,
+    now: u64,
+}
+
+#[allow(dead_code)]
+impl Recording {
+    /// An empty tape with blocks of `block_events` events.
+    pub fn new(block_events: u32) -> Recording {
+        let header = Header {
+            writer: "heaptape test".into(),
+            start_unix_nanos: START,
+            utc_offset_seconds: 3600,
+            machine: "x86_64".into(),
+            host: "device".into(),
+            kernel: "Linux 6.1".into(),
+            pointer_bytes: 8,
+            page_bytes: 4096,
+            command: vec![b"/app/service".to_vec(), b"--port".to_vec()],
+            ..Header::default()
+        };
+        let mut bytes = Vec::new();
+        let options = WriterOptions {
+            block_events,
+            ..WriterOptions::default()
+        };
+        Recording {
+            writer: Writer::new(&header, options, &mut bytes),
+            bytes,
+            now: 0,
+        }
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, micros: u64) -> &mut Self {
+        self.now += micros;
+        self
+    }
+
+    pub fn record(&mut self, record: Record) -> &mut Self {
+        self.writer.record(Micros(self.now), record);
+        self
+    }
+
+    pub fn process(&mut self, pid: u32, origin: ProcessOrigin, exe: &[u8]) -> &mut Self {
+        self.record(Record::Process(Process {
+            pid,
+            parent_pid: 1,
+            origin,
+            exe: exe.to_vec(),
+            command: vec![exe.to_vec()],
+        }))
+    }
+
+    pub fn thread(&mut self, process: u32, tid: u32, name: &[u8]) -> &mut Self {
+        self.record(Record::Thread(Thread {
+            process: ProcessIx(process),
+            tid,
+            name: name.to_vec(),
+        }))
+    }
+
+    pub fn module(&mut self, path: &[u8], build_id: &[u8]) -> &mut Self {
+        self.record(Record::Module(Module {
+            path: path.to_vec(),
+            build_id: build_id.to_vec(),
+            ..Module::default()
+        }))
+    }
+
+    pub fn marker(&mut self, name: &[u8]) -> &mut Self {
+        self.record(Record::Marker(Marker {
+            process: ProcessIx(0),
+            thread: None,
+            name: name.to_vec(),
+        }))
+    }
+
+    pub fn sample(&mut self, process: u32, rss: u64) -> &mut Self {
+        self.record(Record::Sample(MemorySample {
+            process: ProcessIx(process),
+            rss: Bytes(rss),
+            ..MemorySample::default()
+        }))
+    }
+
+    pub fn end_process(&mut self, process: u32, status: i32) -> &mut Self {
+        self.record(Record::ProcessEnd {
+            process: ProcessIx(process),
+            end: ProcessEnd::Exit(status),
+        })
+    }
+
+    /// A stack of return addresses in a module, outermost first.
+    pub fn stack(&mut self, module: u32, offsets: &[u64]) -> StackId {
+        offsets.iter().fold(StackId::ROOT, |parent, &offset| {
+            let frame: FrameId = self.writer.frame(Frame::Native {
+                module: ModuleIx(module),
+                offset,
+            });
+            self.writer.stack(parent, frame)
+        })
+    }
+
+    pub fn op(&mut self, thread: u32, op: Op) -> &mut Self {
+        let event = Event {
+            time: Micros(self.now),
+            thread: ThreadIx(thread),
+            op,
+        };
+        self.writer.event(&event, &mut self.bytes);
+        self
+    }
+
+    pub fn alloc(&mut self, thread: u32, address: u64, size: u64, stack: StackId) -> &mut Self {
+        self.op(
+            thread,
+            Op::Alloc {
+                api: AllocApi::Malloc,
+                address: Address(address),
+                size: Bytes(size),
+                stack,
+            },
+        )
+    }
+
+    pub fn free(&mut self, thread: u32, address: u64) -> &mut Self {
+        self.op(
+            thread,
+            Op::Free {
+                address: Address(address),
+            },
+        )
+    }
+
+    pub fn resize(&mut self, thread: u32, address: u64, size: u64, stack: StackId) -> &mut Self {
+        self.op(
+            thread,
+            Op::Resize {
+                api: AllocApi::Realloc,
+                address: Address(address),
+                size: Bytes(size),
+                stack,
+            },
+        )
+    }
+
+    pub fn relocate(&mut self, thread: u32, from: u64, to: u64, size: u64, stack: StackId) -> &mut Self {
+        self.op(thread, Op::MoveOut { address: Address(from) });
+        self.op(
+            thread,
+            Op::MoveIn {
+                api: AllocApi::Realloc,
+                address: Address(to),
+                size: Bytes(size),
+                stack,
+            },
+        )
+    }
+
+    pub fn map(&mut self, thread: u32, address: u64, length: u64, stack: StackId) -> &mut Self {
+        let api = MapApi::Anonymous;
+        self.op(
+            thread,
+            Op::Map {
+                api,
+                address: Address(address),
+                length: Bytes(length),
+                stack,
+            },
+        )
+    }
+
+    /// Makes what was written so far readable.
+    pub fn flush(&mut self) -> &mut Self {
+        self.writer.flush(&mut self.bytes);
+        self
+    }
+
+    /// Ends the tape; its bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        let end = End {
+            events: self.writer.weight(),
+            status: Some(ProcessEnd::Exit(0)),
+            ..End::default()
+        };
+        self.writer.finish(&end, &mut self.bytes);
+        self.bytes
+    }
+
+    /// Leaves the tape as a killed writer does; its bytes.
+    pub fn abandon(mut self) -> Vec<u8> {
+        self.writer.flush(&mut self.bytes);
+        self.bytes
+    }
+}
+
+/// The heap of a tape's bytes.
+#[allow(dead_code)]
+pub fn heap_of(bytes: Vec<u8>) -> Heap {
+    let tape = Tape::from_source(Box::new(bytes), Path::new("test.tape")).expect("the bytes are a tape");
+    replay(&tape, "test.tape", &|_, _| ())
+}
+
+/// A small service: two processes, three threads, a temporary and a long-lived part, a leak, markers, samples, mappings.
+#[allow(dead_code)]
+pub fn service() -> Vec<u8> {
+    let mut tape = Recording::new(64);
+    tape.process(100, ProcessOrigin::Exec, b"/app/service")
+        .thread(0, 100, b"main")
+        .thread(0, 101, b"worker");
+    tape.module(b"/app/service", b"").module(b"/lib/libc.so.6", b"");
+    let main = tape.stack(0, &[0x1000, 0x1100]);
+    let request = tape.stack(0, &[0x1000, 0x2000, 0x2200]);
+    let leak = tape.stack(0, &[0x1000, 0x2000, 0x2300, 0x2310]);
+    tape.map(0, 0x7000_0000, 1 << 20, main);
+    tape.wait(1_000_000)
+        .alloc(0, 0x10_0000, 64 << 10, main)
+        .sample(0, 2 << 20);
+    tape.wait(500_000).marker(b"ready");
+    for request_no in 0..100u64 {
+        tape.wait(90_000);
+        let at = 0x20_0000 + request_no * 0x100;
+        for block in 0..3 {
+            tape.alloc(1, at + block * 0x40, 100 + block, request);
+        }
+        if request_no == 50 {
+            tape.marker(b"busy")
+                .alloc(0, 0x90_0000, 300_000, main)
+                .wait(1000)
+                .free(0, 0x90_0000);
+            tape.process(200, ProcessOrigin::Fork(ProcessIx(0)), b"/app/service")
+                .thread(1, 200, b"child");
+            tape.alloc(2, 0x50_0000, 5000, request)
+                .free(2, 0x10_0000)
+                .end_process(1, 0);
+        }
+        tape.alloc(1, 0x80_0000 + request_no * 0x100, 200, leak);
+        for block in 0..3 {
+            tape.free(1, at + block * 0x40);
+        }
+        if request_no % 10 == 0 {
+            tape.sample(0, (2 << 20) + request_no * 300);
+        }
+    }
+    tape.resize(0, 0x10_0000, 80 << 10, main)
+        .relocate(0, 0x10_0000, 0xa0_0000, 100 << 10, main);
+    tape.wait(500_000).marker(b"busy").end_process(0, 0);
+    tape.finish()
+}
+
+/// A folder of one test, gone when the test is over.
+#[allow(dead_code)]
+pub struct TempDir(std::path::PathBuf);
+
+#[allow(dead_code)]
+impl TempDir {
+    pub fn new(name: &str) -> TempDir {
+        let path = std::env::temp_dir().join(format!("heaptape-test-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder can be made");
+        TempDir(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
