@@ -1,6 +1,6 @@
 //! A tape file read by offset. It is never mapped: a file that shrinks while it is read must be an error, not a SIGBUS.
 
-use heaptape_format::scan::NotATape;
+use heaptape_format::NotATape;
 use heaptape_format::source::{Source, SourceError};
 use std::fmt;
 use std::fs::File;
