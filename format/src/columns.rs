@@ -1,6 +1,6 @@
 //! The events of one block, decoded, a column a field.
 
-use crate::decode::Scratch;
+use crate::decode::Workspace;
 use crate::event::{AllocApi, Event, MapApi, Op};
 use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx};
 
@@ -72,7 +72,7 @@ pub struct EventColumns {
     pub birth: Vec<u32>,
     /// The rest of `Remap` and `Brk` events, by rising index.
     pub second: Vec<Second>,
-    pub(crate) scratch: Scratch,
+    pub(crate) workspace: Workspace,
 }
 
 impl EventColumns {
@@ -102,15 +102,16 @@ impl EventColumns {
         self.second.clear();
     }
 
-    pub(crate) fn reserve(&mut self, events: usize) {
-        self.op.reserve(events);
-        self.api.reserve(events);
-        self.time.reserve(events);
-        self.thread.reserve(events);
-        self.address.reserve(events);
-        self.size.reserve(events);
-        self.stack.reserve(events);
-        self.birth.reserve(events);
+    /// Makes room for this many events, to be filled in.
+    pub(crate) fn resize(&mut self, events: usize) {
+        self.op.resize(events, OpCode::Free);
+        self.api.resize(events, 0);
+        self.time.resize(events, Micros(0));
+        self.thread.resize(events, ThreadIx(0));
+        self.address.resize(events, Address(0));
+        self.size.resize(events, Bytes(0));
+        self.stack.resize(events, StackId::ROOT);
+        self.birth.resize(events, NO_BIRTH);
     }
 
     /// The event at this index, if there is one.

@@ -1,13 +1,14 @@
 //! Decoding an events block. The bytes are nobody's friend: every number is checked before it is used.
 
-use super::habits::{Habits, Site, Trail};
+use super::habits::{Habits, Site};
 use super::heap::{Class, Heap, Home, NONE};
 use super::layout::*;
+use super::thread::Thread;
+use crate::block::Block;
 use crate::bytes::{unzigzag, Cursor, Malformed};
 use crate::columns::{EventColumns, OpCode, Second, NO_BIRTH};
 use crate::event::{AllocApi, MapApi};
 use crate::id::{Address, Bytes, Micros, StackId, ThreadIx};
-use crate::scan::Block;
 
 /// What decoding needs besides its result; reused from block to block.
 #[derive(Clone, Debug, Default)]
@@ -15,21 +16,6 @@ pub(crate) struct Scratch {
     habits: Habits,
     heap: Heap,
     threads: Vec<Thread>,
-}
-
-/// What is known of a thread within the block.
-#[derive(Clone, Debug)]
-struct Thread {
-    ix: ThreadIx,
-    trail: Trail,
-    /// Where the last birth's chunk ends.
-    end: Address,
-    /// Address of the last stray death.
-    stray: Address,
-    /// Node of the last death of a block born here.
-    dead: u32,
-    /// Node whose address was used again last.
-    reused: u32,
 }
 
 /// Decodes the payload of `block` into empty columns.
@@ -57,7 +43,7 @@ pub(crate) fn decode(
     scratch.heap.clear();
     scratch.threads.clear();
     scratch.heap.nodes.reserve(controls.len());
-    into.reserve(controls.len());
+    into.resize(controls.len());
     let mut clock = Clock {
         time: block.first_time.get(),
         still: 0,
@@ -72,9 +58,11 @@ pub(crate) fn decode(
         thread: 0,
         run: 0,
         max_stack: block.stacks,
+        index: 0,
         into,
     };
-    for &control in controls {
+    for (index, &control) in controls.iter().enumerate() {
+        reader.index = index;
         let time = clock.tick(&mut reader.columns[TIMES])?;
         reader.event(control, Micros(time))?;
     }
@@ -119,7 +107,7 @@ impl Clock {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn tick(&mut self, column: &mut Cursor<'_>) -> Result<u64, Malformed> {
         if self.still > 0 {
             self.still -= 1;
@@ -140,11 +128,14 @@ struct Reader<'a> {
     /// Events that the thread still has in a row.
     run: u64,
     max_stack: u32,
+    /// Which event is being decoded.
+    index: usize,
     into: &'a mut EventColumns,
 }
 
 impl Reader<'_> {
     /// The next run of a thread.
+    #[cold]
     fn switch(&mut self) -> Result<(), Malformed> {
         let column = &mut self.columns[THREADS];
         let packed = column.byte()?;
@@ -165,14 +156,7 @@ impl Reader<'_> {
         if self.thread == count {
             let ix = ThreadIx(column.varint32()?);
             self.heap.add_thread();
-            self.threads.push(Thread {
-                ix,
-                trail: Trail::default(),
-                end: Address(0),
-                stray: Address(0),
-                dead: 0,
-                reused: 0,
-            });
+            self.threads.push(Thread::new(ix));
         }
         Ok(())
     }
@@ -183,8 +167,8 @@ impl Reader<'_> {
             Some(run) => self.run = run,
             None => self.switch()?,
         }
-        self.into.time.push(time);
-        self.into.thread.push(self.threads[self.thread].ix);
+        self.into.time[self.index] = time;
+        self.into.thread[self.index] = self.threads[self.thread].ix;
         match control {
             0..FREE => self.birth(control),
             FREE..MOVE_OUT => self.death(OpCode::Free, control & 0x3f),
@@ -247,7 +231,7 @@ impl Reader<'_> {
     }
 
     fn second(&mut self, address: u64, length: u64) {
-        let index = self.into.op.len() as u32;
+        let index = self.index as u32;
         self.into.second.push(Second {
             index,
             address: Address(address),
@@ -257,21 +241,21 @@ impl Reader<'_> {
 
     fn mapping(&mut self, op: OpCode, api: u8, address: u64, length: u64, stack: StackId) {
         self.heap.nothing();
-        self.push(op, api, Address(address), Bytes(length), stack, NO_BIRTH);
+        self.put(op, api, Address(address), Bytes(length), stack, NO_BIRTH);
     }
 
-    #[inline]
-    fn push(&mut self, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId, birth: u32) {
-        self.into.op.push(op);
-        self.into.api.push(api);
-        self.into.address.push(address);
-        self.into.size.push(size);
-        self.into.stack.push(stack);
-        self.into.birth.push(birth);
+    #[inline(always)]
+    fn put(&mut self, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId, birth: u32) {
+        self.into.op[self.index] = op;
+        self.into.api[self.index] = api;
+        self.into.address[self.index] = address;
+        self.into.size[self.index] = size;
+        self.into.stack[self.index] = stack;
+        self.into.birth[self.index] = birth;
     }
 
     /// An address near another one.
-    #[inline]
+    #[inline(always)]
     fn near(&mut self, near: Address) -> Result<Address, Malformed> {
         let column = &mut self.columns[ADDRESSES];
         let code = column.varint()?;
@@ -284,7 +268,7 @@ impl Reader<'_> {
     }
 
     /// Which live node dies; `None` when it was born elsewhere, with the address then.
-    #[inline]
+    #[inline(always)]
     fn dying(&mut self, how: u8) -> Result<(Option<u32>, Address), Malformed> {
         let thread = &mut self.threads[self.thread];
         thread.trail.death();
@@ -310,7 +294,7 @@ impl Reader<'_> {
         Ok((Some(node), self.heap.nodes[node as usize].address))
     }
 
-    #[inline]
+    #[inline(always)]
     fn death(&mut self, op: OpCode, how: u8) -> Result<(), Malformed> {
         let (birth, address) = self.dying(how)?;
         match birth {
@@ -321,7 +305,7 @@ impl Reader<'_> {
             }
             None => self.heap.stray(self.thread, address, 0),
         }
-        self.push(op, 0, address, Bytes(0), StackId::ROOT, birth.unwrap_or(NO_BIRTH));
+        self.put(op, 0, address, Bytes(0), StackId::ROOT, birth.unwrap_or(NO_BIRTH));
         Ok(())
     }
 
@@ -336,18 +320,18 @@ impl Reader<'_> {
         let api = call & CALL_API;
         let (class, taken) = Class::of(api, size.get());
         self.live(address, class, taken);
-        self.push(OpCode::Resize, api, address, size, stack, birth.unwrap_or(NO_BIRTH));
+        self.put(OpCode::Resize, api, address, size, stack, birth.unwrap_or(NO_BIRTH));
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn live(&mut self, address: Address, class: Class, taken: u64) {
         self.threads[self.thread].end = Address(address.get().wrapping_add(taken));
         self.heap.birth(self.thread, address, class, 0);
     }
 
     /// Stack, size and call of a birth.
-    #[inline]
+    #[inline(always)]
     fn site(&mut self, control: u8) -> Result<(StackId, Site), Malformed> {
         let trail = &mut self.threads[self.thread].trail;
         let expected = self.habits.expect(trail);
@@ -379,7 +363,7 @@ impl Reader<'_> {
         Ok((stack, *site))
     }
 
-    #[inline]
+    #[inline(always)]
     fn birth(&mut self, control: u8) -> Result<(), Malformed> {
         let (stack, Site { size, call }) = self.site(control)?;
         let op = match call & CALL_OP {
@@ -413,7 +397,7 @@ impl Reader<'_> {
             }
         };
         self.live(address, class, taken);
-        self.push(op, api, address, size, stack, NO_BIRTH);
+        self.put(op, api, address, size, stack, NO_BIRTH);
         Ok(())
     }
 

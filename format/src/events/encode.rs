@@ -1,8 +1,9 @@
 //! Coding an events block, one event at a time. Nothing is allocated per event.
 
-use super::habits::{Habits, Trail};
+use super::habits::Habits;
 use super::heap::{Class, Heap, Home, NONE};
 use super::layout::*;
+use super::thread::Thread;
 use crate::block::MAX_RAW_LENGTH;
 use crate::bytes::{put_varint, zigzag};
 use crate::event::{Event, Op};
@@ -34,16 +35,6 @@ pub(crate) struct Encoder {
     heap: Heap,
     /// Open-addressed: the latest node of each process and address.
     slots: Vec<u32>,
-}
-
-/// What is known of a thread within the block; the same as at the reader's side.
-struct Thread {
-    ix: ThreadIx,
-    trail: Trail,
-    end: Address,
-    stray: Address,
-    dead: u32,
-    reused: u32,
 }
 
 impl Encoder {
@@ -95,7 +86,7 @@ impl Encoder {
     /// Whether the block must be sealed before the next event.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.events >= self.capacity || (self.events % LOOK == 0 && self.is_long())
+        self.events >= self.capacity || (self.events.is_multiple_of(LOOK) && self.is_long())
     }
 
     fn is_long(&self) -> bool {
@@ -257,14 +248,7 @@ impl Encoder {
         self.first_run = true;
         self.thread = self.threads.len();
         self.heap.add_thread();
-        self.threads.push(Thread {
-            ix,
-            trail: Trail::default(),
-            end: Address(0),
-            stray: Address(0),
-            dead: 0,
-            reused: 0,
-        });
+        self.threads.push(Thread::new(ix));
     }
 
     fn end_run(&mut self) {

@@ -71,3 +71,44 @@ pub(super) const CALL_RESIZE: u8 = 0x40;
 
 /// In ADDRESSES: a distance that is no multiple of 8 follows.
 pub(super) const UNALIGNED: u64 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows of tables in the specification that begin with a name.
+    fn rows(name: &str) -> Vec<&'static str> {
+        include_str!("../../../docs/FORMAT.md")
+            .lines()
+            .filter(|line| line.starts_with('|') && line.contains(name))
+            .collect()
+    }
+
+    #[test]
+    fn the_numbers_of_the_coding_are_those_of_the_specification() {
+        macro_rules! bytes {
+            ($($name:ident)*) => {[$((stringify!($name), $name as u64)),*]};
+        }
+        let bytes = bytes!(FREE MOVE_OUT RESIZE MAP UNMAP REMAP BRK STACK_NARROW STACK_WIDE STACK_GIVEN SITE_CALL SITE_SIZE
+            PLACE_FIRST PLACE_NEXT PLACE_OLDER PLACE_NEWER PLACE_NEAR PLACE_DISTANT PLACE_GIVEN NEAR_STEPS STRAY_OLDER
+            STRAY_NEWER STRAY_FIRST STRAY_END OLDER NEWER DISTANT ELSEWHERE CALL_ALLOC CALL_MOVE_IN CALL_RESIZE);
+        for (name, value) in bytes {
+            let wanted = format!("| `{name}` | {value:#04x} |");
+            assert!(rows(name).iter().any(|row| row.starts_with(&wanted)), "{wanted}");
+        }
+        let columns = bytes!(CONTROL THREADS TIMES STACKS SIZES ADDRESSES PLACES DEATHS REST);
+        assert_eq!(columns.len(), COLUMNS);
+        for (name, value) in columns {
+            let wanted = format!("| {value} | `{name}` |");
+            assert!(rows(name).iter().any(|row| row.starts_with(&wanted)), "{wanted}");
+        }
+        assert!(rows("RANKS").contains(
+            &format!("| below `RANKS` | {RANKS:#04x} | the live block of this thread with so many newer ones |")
+                .as_str()
+        ));
+        assert_eq!(
+            (PLACE_SHIFT, SITE_STACK, CALL_API | CALL_OP, UNALIGNED),
+            (4, 3, 0xff, 1)
+        );
+    }
+}

@@ -34,6 +34,9 @@ impl Site {
     }
 }
 
+/// How long a thread without space waits before it looks whether the collector lives, milliseconds.
+const WAIT_MILLIS: u32 = 200;
+
 /// A thread that is writing an event. Copies are the same writer: what it changes lies behind its pointers, so that it can stay in registers.
 #[derive(Clone, Copy)]
 pub struct Writer {
@@ -172,7 +175,7 @@ impl Writer {
         let ring = self.ring();
         let mut found = None;
         if !self.recording.options.on_full_drop && words <= self.recording.segment.chunk_words() {
-            control.waiters.fetch_add(1, Ordering::Relaxed);
+            control.waiters.fetch_add(1, Ordering::SeqCst);
             let mut heartbeat = control.heartbeat.load(Ordering::Relaxed);
             let mut quiet_millis = 0;
             while control.state() != State::Dead {
@@ -186,10 +189,15 @@ impl Writer {
                 }
                 // While we wait the collector must be able to pass us by, or it could never free what we wait for.
                 self.slot.inflight.store(IDLE, Ordering::Release);
-                sys::wait(&control.returned, seen);
+                // The collector wakes as many of us as it has space for. Were we to look by ourselves much more often, thousands of us would leave it no time.
+                let timed_out = sys::wait(&control.returned, seen, WAIT_MILLIS);
                 self.slot.inflight.store(BUSY, Ordering::SeqCst);
                 let now = control.heartbeat.load(Ordering::Relaxed);
-                quiet_millis = if now == heartbeat { quiet_millis + 10 } else { 0 };
+                match now == heartbeat {
+                    true if timed_out => quiet_millis += WAIT_MILLIS,
+                    true => {}
+                    false => quiet_millis = 0,
+                }
                 heartbeat = now;
                 if quiet_millis >= self.recording.options.block_millis {
                     control.set_state(State::Dead);

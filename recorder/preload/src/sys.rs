@@ -131,11 +131,13 @@ pub fn thread_name() -> [u8; 16] {
     name
 }
 
-/// Waits until somebody wakes `word`, its value is not `seen`, or ten milliseconds have passed.
-pub fn wait(word: &AtomicU32, seen: u32) {
-    let timeout = [0i64, 10_000_000];
+/// Waits until somebody wakes `word`, its value is not `seen`, or the time is up; `true` in the last case.
+pub fn wait(word: &AtomicU32, seen: u32, millis: u32) -> bool {
+    const ETIMEDOUT: isize = 110;
+    let timeout = [i64::from(millis) / 1000, i64::from(millis) % 1000 * 1_000_000];
     // SAFETY: the word and the timeout live through the call.
-    unsafe { raw_syscall!(Sysno::futex, word.as_ptr(), FUTEX_WAIT, seen, timeout.as_ptr(), 0, 0) };
+    let result = unsafe { raw_syscall!(Sysno::futex, word.as_ptr(), FUTEX_WAIT, seen, timeout.as_ptr(), 0, 0) };
+    result as isize == -ETIMEDOUT
 }
 
 /// Is the calling thread running on its alternate signal stack?

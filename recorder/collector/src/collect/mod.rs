@@ -27,6 +27,9 @@ const BUFFER_KEPT: usize = 1 << 20;
 /// When the launched program has ended, its children get this long to follow before the launcher is let go.
 const LEAVE_TAKING: Duration = Duration::from_millis(300);
 
+/// A program has this long from its start to its first allocation, when it is the only one left.
+const START_PATIENCE: Duration = Duration::from_millis(500);
+
 /// What a collector works with.
 pub struct Collector<H: Host, S: Sink> {
     drain: Drain<H>,
@@ -40,6 +43,10 @@ pub struct Collector<H: Host, S: Sink> {
     launched_identity: Option<Identity>,
     launched_end: Option<ProcessEnd>,
     ended_at: Option<Instant>,
+    /// A recorded program has declared the recording dead.
+    deserted: bool,
+    /// Since when no recorded process has been running.
+    alone_since: Option<Instant>,
     check_stacks: bool,
 }
 
@@ -62,6 +69,8 @@ impl<H: Host, S: Sink> Collector<H, S> {
             launched_identity,
             launched_end: None,
             ended_at: None,
+            alone_since: None,
+            deserted: false,
             check_stacks: segment.control().options().check_stacks,
         };
         collector.write();
@@ -113,6 +122,9 @@ impl<H: Host, S: Sink> Collector<H, S> {
                 self.give_up();
                 return;
             }
+            if self.drain.segment().control().state() == State::Dead {
+                self.deserted = true;
+            }
             if self.ended_at.is_some_and(|ended| ended.elapsed() > LEAVE_TAKING) {
                 self.let_launcher_go();
             }
@@ -124,13 +136,19 @@ impl<H: Host, S: Sink> Collector<H, S> {
     }
 
     /// Whether nothing more can come.
-    fn complete(&self) -> bool {
+    fn complete(&mut self) -> bool {
         let launched_gone = self.launched_end.is_some()
             || (self.channel.is_none()
                 && self
                     .launched_identity
                     .is_none_or(|identity| !self.drain.scribe.host.alive(identity)));
-        launched_gone && !self.drain.anybody_alive()
+        if !launched_gone || self.drain.anybody_alive() {
+            self.alone_since = None;
+            return false;
+        }
+        // A program that the last of them has started may not have come as far as its first allocation.
+        let alone = self.alone_since.get_or_insert_with(Instant::now).elapsed();
+        alone > START_PATIENCE || self.drain.scribe.host.starting(std::process::id()).is_empty()
     }
 
     fn write(&mut self) {
@@ -258,6 +276,15 @@ impl<H: Host, S: Sink> Collector<H, S> {
         }
     }
 
+    /// Why the tape is not all that it should be.
+    fn error(&self) -> Option<String> {
+        let deserted = "a recorded program waited too long for the collector, and went on unrecorded";
+        self.output
+            .error()
+            .map(plain)
+            .or_else(|| self.deserted.then(|| deserted.into()))
+    }
+
     fn summary(&self) -> Summary {
         let totals = self.drain.totals();
         Summary {
@@ -267,7 +294,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             lost_processes: totals.lost_processes,
             images: self.drain.scribe.images.seen(),
             mismatches: self.check_stacks.then_some(totals.mismatches),
-            error: self.output.error().map(|error| plain(error)),
+            error: self.error(),
         }
     }
 
@@ -316,7 +343,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
         self.drain.scribe.writer.finish(&end, &mut last);
         self.output.write(&last);
         summary.bytes = self.output.written();
-        summary.error = self.output.error().map(|error| plain(error));
+        summary.error = self.output.error().map(plain).or(summary.error);
         if let Some(channel) = &self.channel {
             let _ = channel.send(&ToLauncher::Finished(summary));
         }

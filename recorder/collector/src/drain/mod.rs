@@ -146,13 +146,13 @@ impl<H: Host> Drain<H> {
         }
         self.scribe.tell_late(self.watermark);
         self.segment.control().heartbeat.fetch_add(1, Ordering::Relaxed);
-        self.wake_waiters(taken > 0);
+        self.wake_waiters();
         let geometry = self.segment.geometry();
         Round {
             taken,
             used_chunks: geometry.chunks - self.segment.control().free_chunks().min(geometry.chunks),
             streams: self.streams.len(),
-            soon: self.waiting_fork.is_some(),
+            soon: self.waiting_fork.is_some() || self.segment.control().waiters.load(Ordering::Relaxed) != 0,
         }
     }
 

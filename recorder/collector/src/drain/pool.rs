@@ -6,12 +6,13 @@ use heaptape_shm::NONE;
 use std::sync::atomic::Ordering;
 
 impl<H: Host> Drain<H> {
-    /// Wakes the threads that wait for space, if some came back.
-    pub(super) fn wake_waiters(&self, returned: bool) {
+    /// Wakes threads that wait for space, as many as there is space for: thousands that wake for a few chunks would leave the collector no time to free more.
+    pub(super) fn wake_waiters(&self) {
         let control = self.segment.control();
-        if control.waiters.load(Ordering::SeqCst) != 0 && (returned || control.free_chunks() > 0) {
-            control.returned.fetch_add(1, Ordering::Release);
-            self.scribe.host.wake(&control.returned);
+        let free = control.free_chunks();
+        if free > 0 && control.waiters.load(Ordering::SeqCst) != 0 {
+            control.returned.fetch_add(1, Ordering::SeqCst);
+            self.scribe.host.wake(&control.returned, free);
         }
     }
 
@@ -44,7 +45,7 @@ impl<H: Host> Drain<H> {
                 stream.detaching = !stream.consumer().detached(&self.segment, slot);
             }
         }
-        self.wake_waiters(false);
+        self.wake_waiters();
     }
 
     /// Gives back every chunk of a slot whose thread is gone: the one being read, and those that it had taken but not yet linked when it was killed.

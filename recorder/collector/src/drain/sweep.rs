@@ -25,9 +25,9 @@ impl<H: Host> Drain<H> {
         self.retire_images();
     }
 
-    /// Whether some recorded process still runs.
+    /// Whether some recorded process still runs, or a forked one is expected.
     pub fn anybody_alive(&self) -> bool {
-        self.scribe.images.iter().any(|(_, image)| image.end.is_none())
+        self.waiting_fork.is_some() || self.scribe.images.iter().any(|(_, image)| image.end.is_none())
     }
 
     /// Whether thread slots run short, so that those of dead threads are wanted at once.
@@ -156,7 +156,9 @@ impl<H: Host> Drain<H> {
                 image.streams = image.streams.saturating_sub(1);
             }
         }
-        self.wake_waiters(freed);
+        if freed {
+            self.wake_waiters();
+        }
     }
 
     fn retire_images(&mut self) {

@@ -103,6 +103,28 @@ impl Host for Linux {
         })
     }
 
+    fn starting(&self, collector: u32) -> Vec<u32> {
+        let marker = format!("HEAPTAPE_SEGMENT=/proc/{collector}/");
+        let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64;
+        let ticks = rustix::param::clock_ticks_per_second();
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        let pids = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| {
+            // A forked child counts from its fork, a loaded program from its process's.
+            let young = |stat: &Stat| stat.started / ticks + 2 >= uptime && !matches!(stat.state, b'Z' | b'X');
+            Stat::read(*pid).is_some_and(|stat| young(&stat))
+                && fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
+                    text.split(|byte| *byte == 0)
+                        .any(|entry| entry.starts_with(marker.as_bytes()))
+                })
+        })
+        .collect()
+    }
+
     fn barrier(&self) {
         use rustix::thread::{membarrier, MembarrierCommand};
         if membarrier(MembarrierCommand::Global).is_err() {
@@ -111,9 +133,9 @@ impl Host for Linux {
         }
     }
 
-    fn wake(&self, word: &AtomicU32) {
+    fn wake(&self, word: &AtomicU32, most: u32) {
         // Fails only for words that are not mapped.
-        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), i32::MAX as u32);
+        let _ = rustix::thread::futex::wake(word, rustix::thread::futex::Flags::empty(), most);
     }
 }
 

@@ -80,8 +80,10 @@ pub trait Host {
     fn memory(&self, pid: u32) -> Option<Memory>;
     /// Costly figures.
     fn shares(&self, pid: u32) -> Option<Shares>;
+    /// Process ids of programs started within the last two seconds whose environment names the segment of the collector `pid`: some of them may not have attached yet.
+    fn starting(&self, collector: u32) -> Vec<u32>;
     /// Makes every processor see what this one has stored, and this one what every other has; see `heaptape_shm::ring`.
     fn barrier(&self);
-    /// Wakes the recorded threads that wait for space in this word.
-    fn wake(&self, word: &std::sync::atomic::AtomicU32);
+    /// Wakes at most so many of the recorded threads that wait for space on this word.
+    fn wake(&self, word: &std::sync::atomic::AtomicU32, most: u32);
 }

@@ -85,36 +85,12 @@ fn launch(args: &RecordArgs) -> Result<u8, Failure> {
     let waiting = target::split_off(&program, mask).map_err(|error| Failure::system("cannot fork", &error))?;
     let pid = waiting.pid;
     let tape = tape_of(args, pid);
-    let running = prepare(args, &tape, pid).and_then(|(collector, segment)| {
-        waiting.go(&segment).map(|_| collector).map_err(|error| {
-            let status = if error.kind() == io::ErrorKind::NotFound {
-                127
-            } else {
-                126
-            };
-            (
-                Some(tape.clone()),
-                Failure {
-                    status,
-                    text: format!(
-                        "{}: cannot be executed: {}",
-                        summary::shown(&program.file),
-                        plain(&error)
-                    ),
-                },
-            )
-        })
-    });
-    let collector = match running {
-        Ok(collector) => collector,
-        Err((begun, failure)) => {
-            // Nothing was recorded: nothing is left behind.
-            if let Some(tape) = begun {
-                let _ = std::fs::remove_file(tape);
-            }
-            return Err(failure);
-        }
-    };
+    let ready = prepare(args, &tape, pid)?;
+    if let Err(error) = waiting.go(&ready.segment) {
+        ready.undo();
+        return Err(not_executed(&program, &error));
+    }
+    let collector = ready.collector;
     let end = wait::until_end(pid);
     let _ = collector.send(&ToCollector::Ended(end));
     tell(args, &program, &tape, collector.receive());
@@ -135,12 +111,45 @@ fn tape_of(args: &RecordArgs, pid: u32) -> PathBuf {
         .unwrap_or_else(|| tape::default_name(args.command.first().map_or("program".as_ref(), |name| name), pid))
 }
 
-/// Tape, shared memory and collector. Returns the line to the collector and the segment's path; on failure also the tape, if it was begun.
-fn prepare(args: &RecordArgs, tape: &Path, pid: u32) -> Result<(Channel, String), (Option<PathBuf>, Failure)> {
-    let file = tape::open(tape, args.force).map_err(|text| (None, Failure::new(text)))?;
-    let failed = |failure: Failure| (Some(tape.to_path_buf()), failure);
-    let (fd, segment) = segment(args).map_err(failed)?;
-    start_collector(args, file, fd, segment, pid).map_err(failed)
+/// What is ready before the program starts.
+struct Ready {
+    collector: Channel,
+    /// The path of the shared memory.
+    segment: String,
+    /// The tape, if it was not there before.
+    fresh_tape: Option<PathBuf>,
+}
+
+impl Ready {
+    /// Nothing came of it: what was made is taken away.
+    fn undo(self) {
+        let _ = self.collector.send(&ToCollector::Abandon);
+        discard(self.fresh_tape);
+    }
+}
+
+fn discard(fresh_tape: Option<PathBuf>) {
+    if let Some(tape) = fresh_tape {
+        let _ = std::fs::remove_file(tape);
+    }
+}
+
+/// Tape, shared memory and collector for the program that is to be process `pid`.
+fn prepare(args: &RecordArgs, tape: &Path, pid: u32) -> Result<Ready, Failure> {
+    let opened = tape::open(tape, args.force).map_err(Failure::new)?;
+    let fresh_tape = opened.fresh.then(|| tape.to_path_buf());
+    let started = segment(args).and_then(|(fd, segment)| start_collector(args, opened.file, fd, segment, pid));
+    match started {
+        Ok((collector, segment)) => Ok(Ready {
+            collector,
+            segment,
+            fresh_tape,
+        }),
+        Err(failure) => {
+            discard(fresh_tape);
+            Err(failure)
+        }
+    }
 }
 
 fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
@@ -239,21 +248,28 @@ fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment,
 fn become_program(args: &RecordArgs, program: &Program, mask: signal::Mask) -> Failure {
     let tape = tape_of(args, std::process::id());
     match prepare(args, &tape, std::process::id()) {
-        Ok((_channel, segment)) => {
-            let error = program.become_it(&segment, mask);
-            let text = format!(
-                "{}: cannot be executed: {}",
-                summary::shown(&program.file),
-                plain(&error)
-            );
-            Failure { status: 126, text }
+        Ok(ready) => {
+            let error = program.become_it(&ready.segment, mask);
+            discard(ready.fresh_tape);
+            not_executed(program, &error)
         }
-        Err((begun, failure)) => {
-            if let Some(tape) = begun {
-                let _ = std::fs::remove_file(tape);
-            }
-            failure
-        }
+        Err(failure) => failure,
+    }
+}
+
+/// The program was there, but the system would not have it.
+fn not_executed(program: &Program, error: &io::Error) -> Failure {
+    Failure {
+        status: if error.kind() == io::ErrorKind::NotFound {
+            127
+        } else {
+            126
+        },
+        text: format!(
+            "{}: cannot be executed: {}",
+            summary::shown(&program.file),
+            plain(error)
+        ),
     }
 }
 
@@ -272,7 +288,7 @@ fn tell(args: &RecordArgs, program: &Program, tape: &Path, answer: Option<ToLaun
     };
     if summary.images == 0 && summary.error.is_none() {
         say(&format!(
-            "{} was never seen: nothing was recorded. The recording library was not loaded into it, because its environment was cleared or its dynamic loader ignored LD_PRELOAD",
+            "{} was never seen, nothing was recorded: either it allocated nothing, or the recording library was not loaded into it (its environment was cleared, or its loader ignored LD_PRELOAD)",
             summary::shown(&program.file)
         ));
     }

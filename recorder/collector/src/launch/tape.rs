@@ -23,11 +23,19 @@ pub fn default_name(program: &OsStr, pid: u32) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(name))
 }
 
-/// Opens a fresh tape. Nothing that exists is touched without `force`, and with it only a regular file is emptied.
+/// A tape that was opened.
+pub struct Opened {
+    /// To write to.
+    pub file: File,
+    /// It was not there before, so it may be taken away again if nothing comes of it.
+    pub fresh: bool,
+}
+
+/// Opens a tape. Nothing that exists is touched without `force`, and with it only a regular file is emptied.
 ///
 /// # Errors
 /// One line that says what is wrong and what to do.
-pub fn open(path: &Path, force: bool) -> Result<File, String> {
+pub fn open(path: &Path, force: bool) -> Result<Opened, String> {
     let mut options = OpenOptions::new();
     // Without waiting: opening a named pipe would wait for a reader.
     options
@@ -35,7 +43,7 @@ pub fn open(path: &Path, force: bool) -> Result<File, String> {
         .mode(0o666)
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY);
     match options.clone().create_new(true).open(path) {
-        Ok(file) => return Ok(file),
+        Ok(file) => return Ok(Opened { file, fresh: true }),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(explain(path, &error)),
     }
@@ -62,7 +70,7 @@ pub fn open(path: &Path, force: bool) -> Result<File, String> {
     if facts.is_file() {
         file.set_len(0).map_err(|error| explain(path, &error))?;
     }
-    Ok(file)
+    Ok(Opened { file, fresh: false })
 }
 
 fn explain(path: &Path, error: &Error) -> String {

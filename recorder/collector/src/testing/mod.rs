@@ -34,7 +34,7 @@ pub struct FakeState {
     pub modules: RefCell<Vec<FoundModule>>,
     /// Barriers asked for.
     pub barriers: Cell<u32>,
-    /// Wakes given.
+    /// Threads that could have been woken.
     pub wakes: Cell<u32>,
 }
 
@@ -73,11 +73,14 @@ impl Host for FakeHost {
     fn shares(&self, _pid: u32) -> Option<Shares> {
         None
     }
+    fn starting(&self, _collector: u32) -> Vec<u32> {
+        Vec::new()
+    }
     fn barrier(&self) {
         self.0.barriers.set(self.0.barriers.get() + 1);
     }
-    fn wake(&self, _word: &AtomicU32) {
-        self.0.wakes.set(self.0.wakes.get() + 1);
+    fn wake(&self, _word: &AtomicU32, most: u32) {
+        self.0.wakes.set(self.0.wakes.get() + most);
     }
 }
 
