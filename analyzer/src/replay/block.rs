@@ -3,7 +3,7 @@
 use super::matching::{shard_of, Fate, HeapOp, SHARDS};
 use crate::table::{ClockBlock, Flags, MappingKind, MappingRow, Mappings, NEVER};
 use crate::tape::{Catalog, StackIx, Tape};
-use heaptape_format::scan::Block;
+use heaptape_format::Block;
 use heaptape_format::{read_events, EventColumns};
 use heaptape_format::{Address, AllocApi, Bytes, Damage, Event, EventNo, MapApi, Op, ProcessIx, StackId, ThreadIx};
 
