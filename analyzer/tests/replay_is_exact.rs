@@ -28,15 +28,15 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (who, slot, size) = (any::<u8>(), 0..4u8, 0..2000u16);
     prop_oneof![
-        8 => (who.clone(), slot.clone(), size.clone()).prop_map(|(who, slot, size)| Step::Alloc { who, slot, size }),
-        8 => (who.clone(), slot.clone()).prop_map(|(who, slot)| Step::Free { who, slot }),
-        2 => (who.clone(), slot.clone(), size.clone()).prop_map(|(who, slot, size)| Step::Resize { who, slot, size }),
-        2 => (who.clone(), slot.clone(), slot.clone(), size.clone())
+        8 => (who, slot.clone(), size.clone()).prop_map(|(who, slot, size)| Step::Alloc { who, slot, size }),
+        8 => (who, slot.clone()).prop_map(|(who, slot)| Step::Free { who, slot }),
+        2 => (who, slot.clone(), size.clone()).prop_map(|(who, slot, size)| Step::Resize { who, slot, size }),
+        2 => (who, slot.clone(), slot.clone(), size.clone())
             .prop_map(|(who, from, to, size)| Step::Move { who, from, to, size }),
-        1 => (who.clone(), slot.clone()).prop_map(|(who, slot)| Step::MoveOut { who, slot }),
-        1 => (who.clone(), slot.clone(), size).prop_map(|(who, slot, size)| Step::MoveIn { who, slot, size }),
-        2 => who.clone().prop_map(|who| Step::Fork { who }),
-        1 => who.clone().prop_map(|who| Step::Exec { who }),
+        1 => (who, slot.clone()).prop_map(|(who, slot)| Step::MoveOut { who, slot }),
+        1 => (who, slot.clone(), size).prop_map(|(who, slot, size)| Step::MoveIn { who, slot, size }),
+        2 => who.prop_map(|who| Step::Fork { who }),
+        1 => who.prop_map(|who| Step::Exec { who }),
         1 => who.prop_map(|who| Step::Exit { who }),
         1 => Just(Step::Flush),
     ]

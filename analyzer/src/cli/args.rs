@@ -147,6 +147,17 @@ pub struct FilterArgs {
     pub raw_frames: bool,
 }
 
+/// What every question can be narrowed and helped by.
+#[derive(Args, Debug)]
+pub struct ScopeArgs {
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub strict: StrictArg,
+}
+
 #[derive(Args, Debug)]
 pub struct QueryArgs {
     /// What rows are made of
@@ -164,11 +175,7 @@ pub struct QueryArgs {
     #[command(flatten)]
     pub units: UnitsArg,
     #[command(flatten)]
-    pub filter: FilterArgs,
-    #[command(flatten)]
-    pub symbols: SymbolArgs,
-    #[command(flatten)]
-    pub strict: StrictArg,
+    pub scope: ScopeArgs,
 }
 
 /// `--by`.
@@ -267,11 +274,7 @@ pub struct TimelineArgs {
     #[command(flatten)]
     pub units: UnitsArg,
     #[command(flatten)]
-    pub filter: FilterArgs,
-    #[command(flatten)]
-    pub symbols: SymbolArgs,
-    #[command(flatten)]
-    pub strict: StrictArg,
+    pub scope: ScopeArgs,
 }
 
 #[derive(Args, Debug)]
@@ -330,11 +333,7 @@ pub struct TreeArgs {
     #[command(flatten)]
     pub units: UnitsArg,
     #[command(flatten)]
-    pub filter: FilterArgs,
-    #[command(flatten)]
-    pub symbols: SymbolArgs,
-    #[command(flatten)]
-    pub strict: StrictArg,
+    pub scope: ScopeArgs,
 }
 
 #[derive(Args, Debug)]
@@ -362,11 +361,7 @@ pub struct FlamegraphArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub filter: FilterArgs,
-    #[command(flatten)]
-    pub symbols: SymbolArgs,
-    #[command(flatten)]
-    pub strict: StrictArg,
+    pub scope: ScopeArgs,
 }
 
 #[derive(Args, Debug)]
@@ -387,11 +382,7 @@ pub struct ExportArgs {
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub filter: FilterArgs,
-    #[command(flatten)]
-    pub symbols: SymbolArgs,
-    #[command(flatten)]
-    pub strict: StrictArg,
+    pub scope: ScopeArgs,
 }
 
 /// Formats of `export`.

@@ -72,8 +72,13 @@ impl Pair {
 pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
     let pair = Pair::load(&args.old, &args.new)?;
-    let notes = pair.check(&args.query.strict)?;
-    let report = query::diff(pair.older(), pair.newer(), &query, &*resolver(&args.query.symbols));
+    let notes = pair.check(&args.query.scope.strict)?;
+    let report = query::diff(
+        pair.older(),
+        pair.newer(),
+        &query,
+        &*resolver(&args.query.scope.symbols),
+    );
     if args.query.json {
         print_json("diff", &report, &notes)
     } else {

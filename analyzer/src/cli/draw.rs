@@ -18,14 +18,14 @@ const USUAL_WIDTH: usize = 80;
 
 pub(super) fn timeline(args: &TimelineArgs) -> Result<(), Failure> {
     let heap = load(&args.tape)?;
-    let notes = check(&heap, &args.strict)?;
+    let notes = check(&heap, &args.scope.strict)?;
     let points = match args.points {
         Some(points) => points as usize,
         None if args.svg.is_some() => SVG_POINTS,
         None => columns(width()),
     };
-    let query = filter_query(&args.filter, Group::Line, 0);
-    let timeline = query::timeline(&heap, &query, points, &*resolver(&args.symbols));
+    let query = filter_query(&args.scope.filter, Group::Line, 0);
+    let timeline = query::timeline(&heap, &query, points, &*resolver(&args.scope.symbols));
     if args.json {
         return print_json("timeline", &timeline, &notes);
     }
@@ -47,14 +47,14 @@ pub(super) fn width() -> usize {
 }
 
 pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
-    let query = filter_query(&args.filter, Group::Traceback, 0);
+    let query = filter_query(&args.scope.filter, Group::Traceback, 0);
     let measure = if args.blocks { Measure::Blocks } else { Measure::Bytes };
-    let resolver = resolver(&args.symbols);
+    let resolver = resolver(&args.scope.symbols);
     let at = |heap: &Heap, moment: &Moment| text_instant(&Instant::of(heap, moment));
     let (flame, options, tape) = match (&args.diff[..], &args.tape) {
         ([old, new], _) => {
             let pair = Pair::load(old, new)?;
-            pair.check(&args.strict)?;
+            pair.check(&args.scope.strict)?;
             let flame = query::flame_diff(pair.older(), pair.newer(), &query, &*resolver);
             let ((old, old_moment), (new, new_moment)) = (pair.older(), pair.newer());
             let title = format!("{} at {}", new.name, at(new, new_moment));
@@ -72,7 +72,7 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
         }
         (_, Some(tape)) => {
             let (heap, moment) = load_at(tape, TimeSpec::End)?;
-            check(&heap, &args.strict)?;
+            check(&heap, &args.scope.strict)?;
             let (span, subtitle) = match &args.between {
                 Some(span) => {
                     let (from, until) = resolve(span, &heap)?;

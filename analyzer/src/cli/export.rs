@@ -11,12 +11,12 @@ use crate::report::{csv_statistics, folded, json};
 pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
     let group = args.by.group()?;
     let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.strict)?;
-    let resolver = resolver(&args.symbols);
-    let statistics = || query::snapshot(&heap, &moment, &filter_query(&args.filter, group, 0), &*resolver);
+    let notes = check(&heap, &args.scope.strict)?;
+    let resolver = resolver(&args.scope.symbols);
+    let statistics = || query::snapshot(&heap, &moment, &filter_query(&args.scope.filter, group, 0), &*resolver);
     let text = match args.format {
         Format::Folded => {
-            let query = filter_query(&args.filter, Group::Traceback, 0);
+            let query = filter_query(&args.scope.filter, Group::Traceback, 0);
             folded(
                 &query::flame(&heap, &Span::At(moment), &query, &*resolver),
                 Measure::Bytes,

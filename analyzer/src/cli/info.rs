@@ -13,7 +13,7 @@ use crate::symbols::{Coverage, NoSymbols, Options, Symbolizer};
 use crate::table::{Counters, Heap, Level};
 use crate::text::Text;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
-use heaptape_format::scan::Ending;
+use heaptape_format::Ending;
 use heaptape_format::Micros;
 use serde::Serialize;
 use std::fmt::Write;

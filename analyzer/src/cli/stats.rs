@@ -13,8 +13,8 @@ use serde::Serialize;
 pub(super) fn query_of(args: &QueryArgs) -> Result<Query, Failure> {
     Ok(Query {
         group: args.by.group()?,
-        filter: filter(&args.filter),
-        raw_frames: args.filter.raw_frames,
+        filter: filter(&args.scope.filter),
+        raw_frames: args.scope.filter.raw_frames,
         rows: args.rows,
     })
 }
@@ -53,15 +53,15 @@ pub(super) fn print_json<R: Serialize>(kind: &str, report: &R, notes: &[String])
 pub(super) fn snapshot(args: &SnapshotArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
     let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.query.strict)?;
-    let report = query::snapshot(&heap, &moment, &query, &*resolver(&args.query.symbols));
+    let notes = check(&heap, &args.query.scope.strict)?;
+    let report = query::snapshot(&heap, &moment, &query, &*resolver(&args.query.scope.symbols));
     show(&args.query, "snapshot", "at", &report, &notes)
 }
 
 pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
     let heap = load(&args.tape)?;
-    let notes = check(&heap, &args.query.strict)?;
+    let notes = check(&heap, &args.query.scope.strict)?;
     let (born_from, born_until) = match &args.born {
         Some(span) => {
             let (from, until) = resolve(span, &heap)?;
@@ -75,7 +75,7 @@ pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
         born_until,
         alive_at,
     };
-    let report = query::leaks(&heap, &which, &query, &*resolver(&args.query.symbols));
+    let report = query::leaks(&heap, &which, &query, &*resolver(&args.query.scope.symbols));
     let title = if which.alive_at.is_some() {
         "still alive at"
     } else {
@@ -109,10 +109,17 @@ pub(super) fn tree(args: &TreeArgs) -> Result<(), Failure> {
         )));
     }
     let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.strict)?;
-    let query = filter_query(&args.filter, Group::Traceback, args.rows);
+    let notes = check(&heap, &args.scope.strict)?;
+    let query = filter_query(&args.scope.filter, Group::Traceback, args.rows);
     let least = (args.least * 10_000.0) as u32;
-    let tree = query::tree(&heap, &moment, &query, least, args.depth, &*resolver(&args.symbols));
+    let tree = query::tree(
+        &heap,
+        &moment,
+        &query,
+        least,
+        args.depth,
+        &*resolver(&args.scope.symbols),
+    );
     if args.json {
         print_json("tree", &tree, &notes)
     } else {

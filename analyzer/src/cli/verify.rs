@@ -7,7 +7,7 @@ use super::stats::print_json;
 use super::Failure;
 use crate::table::Heap;
 use crate::text::Text;
-use heaptape_format::scan::Ending;
+use heaptape_format::Ending;
 use serde::Serialize;
 use std::fmt::Write;
 

@@ -109,6 +109,14 @@ impl Digest {
         let process = catalog.process_of(thread);
         self.unknown_threads += u64::from(process.is_none());
         let stack = |stack: StackId| catalog.stacks.resolve(generation, stack);
+        let birth = |api: AllocApi, size: Bytes, id: StackId, flags: Flags| Birth {
+            event: number,
+            size,
+            stack: stack(id),
+            thread,
+            api,
+            flags,
+        };
         let row = |start: Address, length: Bytes, stack: StackIx, kind: MappingKind| MappingRow {
             birth: number,
             death: NEVER,
@@ -126,15 +134,7 @@ impl Digest {
                 size,
                 stack: id,
             } => {
-                let birth = Birth {
-                    event: number,
-                    size,
-                    stack: stack(id),
-                    thread,
-                    api,
-                    flags: Flags::default(),
-                };
-                let id = self.born(birth);
+                let id = self.born(birth(api, size, id, Flags::default()));
                 self.push(number, process, address, Fate::Born(id));
             }
             Op::Free { address } => self.push(number, process, address, Fate::Freed),
@@ -144,15 +144,7 @@ impl Digest {
                 size,
                 stack: id,
             } => {
-                let birth = Birth {
-                    event: number,
-                    size,
-                    stack: stack(id),
-                    thread,
-                    api,
-                    flags: Flags::REALLOC,
-                };
-                let id = self.born(birth);
+                let id = self.born(birth(api, size, id, Flags::REALLOC));
                 self.push(number, process, address, Fate::Resized(id));
             }
             Op::MoveOut { address } => {
@@ -165,15 +157,7 @@ impl Digest {
                 size,
                 stack: id,
             } => {
-                let birth = Birth {
-                    event: number,
-                    size,
-                    stack: stack(id),
-                    thread,
-                    api,
-                    flags: Flags::REALLOC,
-                };
-                let id = self.born(birth);
+                let id = self.born(birth(api, size, id, Flags::REALLOC));
                 self.moves.push((thread, Ok(id)));
                 self.push(number, process, address, Fate::Born(id));
             }

@@ -1,6 +1,6 @@
 //! Statistics as comma-separated values (RFC 4180), sizes in bytes.
 
-use crate::query::{DiffReport, Statistics};
+use crate::query::Statistics;
 use std::fmt::Write;
 
 /// Quotes a field that needs it. A spreadsheet takes a field that begins with `=`, `+`, `-` or `@` for a formula, which a hostile name
@@ -32,25 +32,6 @@ pub fn csv_statistics(report: &Statistics) -> String {
             row.count,
             row.unknown_after_gap.size,
             row.unknown_after_gap.count
-        );
-    }
-    text
-}
-
-/// A difference, one line a row.
-pub fn csv_diff(report: &DiffReport) -> String {
-    let mut text = String::from("key,function,size,size_diff,count,count_diff\r\n");
-    for row in &report.rows {
-        let function = row.function.as_ref().map_or("", |name| name.as_str());
-        let _ = write!(
-            text,
-            "{},{},{},{},{},{}\r\n",
-            field(&row.key.to_string()),
-            field(function),
-            row.size,
-            row.size_diff,
-            row.count,
-            row.count_diff
         );
     }
     text

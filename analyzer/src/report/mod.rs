@@ -10,7 +10,7 @@ mod svg;
 mod text;
 mod time;
 
-pub use csv::{csv_diff, csv_statistics};
+pub use csv::csv_statistics;
 pub use flamegraph::{flamegraph, FlameOptions};
 pub use folded::{folded, folded_lines};
 pub use json::json;

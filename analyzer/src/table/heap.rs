@@ -3,7 +3,7 @@
 use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Mappings, Sweep, NEVER};
 use crate::tape::Catalog;
 use crate::text::Text;
-use heaptape_format::scan::Ending;
+use heaptape_format::Ending;
 use heaptape_format::{Damage, EventNo, Micros, ProcessIx};
 use serde::Serialize;
 use std::sync::OnceLock;

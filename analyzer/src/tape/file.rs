@@ -1,7 +1,7 @@
 //! A tape file read by offset. It is never mapped: a file that shrinks while it is read must be an error, not a SIGBUS.
 
 use heaptape_format::NotATape;
-use heaptape_format::source::{Source, SourceError};
+use heaptape_format::{Source, SourceError};
 use std::fmt;
 use std::fs::File;
 use std::io;

@@ -8,9 +8,9 @@ pub use catalog::{Catalog, ImageEnd, LossInfo, MarkerInfo, ModuleInfo, ProcessIn
 pub use file::{FileSource, OpenError};
 pub use stacks::{FrameIx, PlaceKind, StackIx, StackTable};
 
-use heaptape_format::scan::{scan, Ending, Scan};
-use heaptape_format::source::Source;
 use heaptape_format::Damage;
+use heaptape_format::Source;
+use heaptape_format::{scan, Ending, Scan};
 use std::path::Path;
 
 /// An opened tape: its bytes and where its blocks lie.
