@@ -24,6 +24,8 @@
 //! ```
 //! All numbers are little-endian. The magic, the version's place and the length of the header are the same in every version.
 
+use crate::id::{EventNo, Micros};
+
 /// First bytes of every block. The first is no ASCII, the last two tell of a transfer that changed line ends.
 pub const MAGIC: [u8; 8] = *b"\x89HTAPE\r\n";
 /// Version of the format that this crate reads and writes.
@@ -69,6 +71,52 @@ impl BlockKind {
             BlockKind::End => 5,
             BlockKind::Optional(number) => number,
         }
+    }
+}
+
+/// One block of a tape. Its header is checked, its payload is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// What it holds.
+    pub kind: BlockKind,
+    /// Where its header begins.
+    pub offset: u64,
+    /// Bytes of header and payload.
+    pub length: u64,
+    /// Its number.
+    pub sequence: u64,
+    /// The generation of its stacks.
+    pub generation: u32,
+    /// Number of events before it.
+    pub first_event: EventNo,
+    /// Its events.
+    pub events: u32,
+    /// What they count as, by [`crate::Op::weight`].
+    pub weight: u32,
+    /// Its records.
+    pub records: u32,
+    /// Its lowest time.
+    pub first_time: Micros,
+    /// Its highest time.
+    pub last_time: Micros,
+    /// Frames of the generation defined up to and with this block.
+    pub frames: u32,
+    /// Stacks of the generation defined up to and with this block; also the highest valid `StackId`.
+    pub stacks: u32,
+    /// Bytes of its payload, decompressed.
+    pub raw_length: u32,
+    pub(crate) payload_checksum: u32,
+}
+
+impl Block {
+    /// Where its payload begins.
+    pub const fn payload_offset(&self) -> u64 {
+        self.offset + HEADER_LENGTH as u64
+    }
+
+    /// Bytes of its payload in the file.
+    pub const fn payload_length(&self) -> u64 {
+        self.length - HEADER_LENGTH as u64
     }
 }
 
@@ -134,6 +182,34 @@ impl RawHeader {
         bytes
     }
 
+    /// Where the block ends that has this header at `offset`.
+    pub(crate) fn end(&self, offset: u64) -> u64 {
+        offset
+            .saturating_add(HEADER_LENGTH as u64)
+            .saturating_add(u64::from(self.payload_length))
+    }
+
+    /// The block that has this header at `offset`.
+    pub(crate) fn block_at(&self, offset: u64, kind: BlockKind) -> Block {
+        Block {
+            kind,
+            offset,
+            length: HEADER_LENGTH as u64 + u64::from(self.payload_length),
+            sequence: self.sequence,
+            generation: self.generation,
+            first_event: EventNo(self.first_event),
+            events: self.events,
+            weight: self.weight,
+            records: self.records,
+            first_time: Micros(self.first_time),
+            last_time: Micros(self.last_time),
+            frames: self.frames,
+            stacks: self.stacks,
+            raw_length: self.raw_length,
+            payload_checksum: self.payload_checksum,
+        }
+    }
+
     /// The header in these bytes; `None` when the magic or the checksum does not hold.
     pub(crate) fn from_bytes(bytes: &[u8; HEADER_LENGTH]) -> Option<RawHeader> {
         if !bytes.starts_with(&MAGIC) {
@@ -173,4 +249,91 @@ pub(crate) fn tape_id(header: &[u8]) -> u64 {
     header.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPECIFICATION: &str = include_str!("../../docs/FORMAT.md");
+
+    #[test]
+    fn the_numbers_of_blocks_are_those_of_the_specification() {
+        let magic: Vec<String> = MAGIC.iter().map(|byte| format!("{byte:02X}")).collect();
+        let limits = [
+            ("MAX_RAW_LENGTH", MAX_RAW_LENGTH),
+            ("MAX_RECORDS_LENGTH", MAX_RECORDS_LENGTH),
+            ("MAX_PAYLOAD_LENGTH", MAX_PAYLOAD_LENGTH),
+            ("MAX_BLOCK_EVENTS", MAX_BLOCK_EVENTS),
+            ("HEADER_LENGTH", HEADER_LENGTH as u32),
+        ];
+        let kinds = [
+            (BlockKind::Header, "header"),
+            (BlockKind::Records, "records"),
+            (BlockKind::Stacks, "stacks"),
+            (BlockKind::Events, "events"),
+            (BlockKind::End, "end"),
+        ];
+        let wanted = [
+            format!("| magic | `{}` |", magic.join(" ")),
+            format!("| version | {VERSION} |"),
+        ]
+        .into_iter()
+        .chain(limits.map(|(name, value)| format!("| `{name}` | {value} |")))
+        .chain(kinds.map(|(kind, name)| format!("| {} | {name} |", kind.number())));
+        for wanted in wanted {
+            assert!(SPECIFICATION.contains(&wanted), "{wanted}");
+        }
+        assert!(SPECIFICATION.contains("bit 0: optional") && FLAG_OPTIONAL == 1);
+    }
+
+    #[test]
+    fn the_fields_of_a_header_lie_where_the_specification_says() {
+        // Every field holds its own offset in each byte.
+        let byte = |at: u8| u32::from_le_bytes([at; 4]);
+        let long = |at: u8| u64::from_le_bytes([at; 8]);
+        let header = RawHeader {
+            version: 8,
+            kind: 9,
+            flags: u16::from_le_bytes([10; 2]),
+            payload_length: byte(12),
+            raw_length: byte(16),
+            payload_checksum: byte(20),
+            tape: long(24),
+            sequence: long(32),
+            first_event: long(40),
+            first_time: long(48),
+            last_time: long(56),
+            events: byte(64),
+            weight: byte(68),
+            records: byte(72),
+            generation: byte(76),
+            frames: byte(80),
+            stacks: byte(84),
+            reserved: byte(88),
+        };
+        let bytes = header.to_bytes();
+        assert_eq!(RawHeader::from_bytes(&bytes), Some(header));
+        let rows = SPECIFICATION
+            .lines()
+            .skip_while(|line| !line.starts_with("| 0 | 8 | magic"));
+        let mut end = 0;
+        for row in rows.take_while(|line| line.starts_with('|')) {
+            let numbers: Vec<usize> = row
+                .split('|')
+                .filter_map(|cell| cell.trim().parse().ok())
+                .take(2)
+                .collect();
+            let (at, length) = (numbers[0], numbers[1]);
+            assert_eq!(at, end, "{row}");
+            end = at + length;
+            if (8..92).contains(&at) {
+                assert!(bytes[at..end].iter().all(|&byte| usize::from(byte) == at), "{row}");
+            }
+        }
+        assert_eq!(end, HEADER_LENGTH);
+        let mut other = bytes;
+        other[92] ^= 1;
+        assert_eq!(RawHeader::from_bytes(&other), None);
+    }
 }

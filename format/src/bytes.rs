@@ -66,6 +66,11 @@ impl<'a> Cursor<'a> {
         Ok(taken)
     }
 
+    /// All that is left.
+    pub(crate) fn take_all(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     #[inline]
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
         let first = self.byte()?;

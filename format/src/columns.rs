@@ -1,5 +1,6 @@
 //! The events of one block, decoded, a column a field.
 
+use crate::decode::Workspace;
 use crate::event::{AllocApi, Event, MapApi, Op};
 use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx};
 
@@ -48,7 +49,7 @@ pub struct Second {
 pub const NO_BIRTH: u32 = u32::MAX;
 
 /// The events of one block. All columns but `second` have the same length; keep the value and decode the next block into it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct EventColumns {
     /// Number of the first event.
     pub first_event: EventNo,
@@ -71,6 +72,7 @@ pub struct EventColumns {
     pub birth: Vec<u32>,
     /// The rest of `Remap` and `Brk` events, by rising index.
     pub second: Vec<Second>,
+    pub(crate) workspace: Workspace,
 }
 
 impl EventColumns {
@@ -98,6 +100,18 @@ impl EventColumns {
         self.stack.clear();
         self.birth.clear();
         self.second.clear();
+    }
+
+    /// Makes room for this many events, to be filled in.
+    pub(crate) fn resize(&mut self, events: usize) {
+        self.op.resize(events, OpCode::Free);
+        self.api.resize(events, 0);
+        self.time.resize(events, Micros(0));
+        self.thread.resize(events, ThreadIx(0));
+        self.address.resize(events, Address(0));
+        self.size.resize(events, Bytes(0));
+        self.stack.resize(events, StackId::ROOT);
+        self.birth.resize(events, NO_BIRTH);
     }
 
     /// The event at this index, if there is one.

@@ -78,6 +78,16 @@ pub enum DamageCause {
     TooMuch,
 }
 
+impl DamageCause {
+    /// Whether there is something too much, rather than something missing.
+    const fn is_surplus(&self) -> bool {
+        matches!(
+            self,
+            DamageCause::OutOfSequence { .. } | DamageCause::OtherTape | DamageCause::CutShort
+        )
+    }
+}
+
 impl fmt::Display for DamageCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -118,7 +128,8 @@ impl fmt::Display for Damage {
         }
         write!(f, ": {}; ", self.cause)?;
         match (self.lost_events, self.events_at) {
-            (Some(0), _) => write!(f, "no event is lost"),
+            (Some(0), _) if self.cause.is_surplus() => write!(f, "nothing is lost"),
+            (Some(0), _) => write!(f, "no event is lost, but a block of records or stacks may be"),
             (Some(1), Some(at)) => write!(f, "event #{} is lost", at.get()),
             (Some(lost), Some(at)) => {
                 write!(

@@ -27,6 +27,11 @@ impl Compressor {
         Compressor { context }
     }
 
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.context.sizeof()
+    }
+
     /// Appends the frame to `out`.
     pub(crate) fn compress(&mut self, raw: &[u8], out: &mut Vec<u8>) {
         debug_assert!(raw.len() <= MAX_RAW_LENGTH as usize);
@@ -40,30 +45,42 @@ impl Compressor {
     }
 }
 
-/// Decompresses exactly one frame to exactly `raw_length` bytes.
-pub(crate) fn decompress(payload: &[u8], raw_length: u32, into: &mut Vec<u8>) -> Result<(), Malformed> {
-    if payload.len() > MAX_PAYLOAD_LENGTH as usize || raw_length > MAX_RAW_LENGTH {
-        return Err("it is longer than the format allows");
+/// Decompresses payloads; reused from block to block.
+pub(crate) struct Decompressor {
+    context: DCtx<'static>,
+}
+
+impl Default for Decompressor {
+    fn default() -> Self {
+        let mut context = DCtx::create();
+        context
+            .set_parameter(DParameter::WindowLogMax(WINDOW_LOG))
+            .expect("zstd takes parameters within their range");
+        Decompressor { context }
     }
-    if !payload.starts_with(&FRAME_MAGIC) {
-        return Err("it is no zstd frame");
-    }
-    // Bit 2 of the frame's descriptor says that the content has a checksum.
-    if payload.get(4).is_none_or(|descriptor| descriptor & 4 == 0) {
-        return Err("its zstd frame has no checksum");
-    }
-    if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
-        return Err("it is not one whole zstd frame");
-    }
-    let mut context = DCtx::create();
-    context
-        .set_parameter(DParameter::WindowLogMax(WINDOW_LOG))
-        .map_err(|_| "zstd refused the window limit")?;
-    into.clear();
-    into.resize(raw_length as usize, 0);
-    match context.decompress(into.as_mut_slice(), payload) {
-        Ok(length) if length == into.len() => Ok(()),
-        Ok(_) => Err("it decompresses to fewer bytes than its header says"),
-        Err(code) => Err(zstd_safe::get_error_name(code)),
+}
+
+impl Decompressor {
+    /// Decompresses exactly one frame to exactly `raw_length` bytes.
+    pub(crate) fn decompress(&mut self, payload: &[u8], raw_length: u32, into: &mut Vec<u8>) -> Result<(), Malformed> {
+        if payload.len() > MAX_PAYLOAD_LENGTH as usize || raw_length > MAX_RAW_LENGTH {
+            return Err("it is longer than the format allows");
+        }
+        if !payload.starts_with(&FRAME_MAGIC) {
+            return Err("it is no zstd frame");
+        }
+        // Bit 2 of the frame's descriptor says that the content has a checksum.
+        if payload.get(4).is_none_or(|descriptor| descriptor & 4 == 0) {
+            return Err("its zstd frame has no checksum");
+        }
+        if zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len()) {
+            return Err("it is not one whole zstd frame");
+        }
+        into.resize(raw_length as usize, 0);
+        match self.context.decompress(into.as_mut_slice(), payload) {
+            Ok(length) if length == into.len() => Ok(()),
+            Ok(_) => Err("it decompresses to fewer bytes than its header says"),
+            Err(code) => Err(zstd_safe::get_error_name(code)),
+        }
     }
 }

@@ -6,69 +6,21 @@
 //! file finds. What is said about the end of the file is provisional; `confirmed` is where the next look begins.
 
 use crate::block::{
-    tape_id, BlockKind, RawHeader, FLAG_OPTIONAL, HEADER_LENGTH, MAGIC, MAX_BLOCK_EVENTS, MAX_PAYLOAD_LENGTH,
+    tape_id, Block, BlockKind, RawHeader, FLAG_OPTIONAL, HEADER_LENGTH, MAGIC, MAX_BLOCK_EVENTS, MAX_PAYLOAD_LENGTH,
     MAX_RAW_LENGTH, MAX_RECORDS_LENGTH, VERSION,
 };
 use crate::damage::{Damage, DamageCause};
 use crate::decode::read_raw;
-use crate::id::{EventNo, Micros};
+use crate::id::EventNo;
+use crate::not_a_tape::NotATape;
 use crate::record::{End, Header};
-use crate::source::{Source, SourceError};
-use std::fmt;
+use crate::search::{look, search, Found};
+use crate::source::Source;
 
 /// Damage entries that are kept; what comes after is summed up in one.
 pub const MAX_DAMAGE: usize = 10_000;
 /// How far into a file that does not begin like a tape its first block is looked for.
 pub const MAX_LEAD: u64 = 64 << 20;
-/// Bytes read at once while searching.
-const WINDOW: usize = 64 << 10;
-
-/// One block of a tape. Its header is checked, its payload is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// What it holds.
-    pub kind: BlockKind,
-    /// Where its header begins.
-    pub offset: u64,
-    /// Bytes of header and payload.
-    pub length: u64,
-    /// Its number.
-    pub sequence: u64,
-    /// The generation of its stacks.
-    pub generation: u32,
-    /// Number of events before it.
-    pub first_event: EventNo,
-    /// Its events.
-    pub events: u32,
-    /// What they count as, by [`crate::Op::weight`].
-    pub weight: u32,
-    /// Its records.
-    pub records: u32,
-    /// Its lowest time.
-    pub first_time: Micros,
-    /// Its highest time.
-    pub last_time: Micros,
-    /// Frames of the generation defined up to and with this block.
-    pub frames: u32,
-    /// Stacks of the generation defined up to and with this block; also the highest valid `StackId`.
-    pub stacks: u32,
-    /// Bytes of its payload, decompressed.
-    pub raw_length: u32,
-    pub(crate) payload_checksum: u32,
-}
-
-impl Block {
-    /// Where its payload begins.
-    pub const fn payload_offset(&self) -> u64 {
-        self.offset + HEADER_LENGTH as u64
-    }
-
-    /// Bytes of its payload in the file.
-    pub const fn payload_length(&self) -> u64 {
-        self.length - HEADER_LENGTH as u64
-    }
-}
-
 /// How the tape ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -84,63 +36,6 @@ pub enum Ending {
         pending_events: Option<u32>,
     },
 }
-
-/// Why a file cannot be read as a tape at all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NotATape {
-    /// It is empty.
-    Empty,
-    /// It begins like a tape but ends within the first block.
-    Cut {
-        /// Its length.
-        length: u64,
-    },
-    /// It is compressed as a whole.
-    Compressed {
-        /// The program that unpacks it.
-        with: &'static str,
-    },
-    /// It is a tape of a newer version of the format.
-    NewerVersion {
-        /// The version.
-        version: u8,
-    },
-    /// It is something else.
-    NoTape {
-        /// Its first bytes.
-        begins: Vec<u8>,
-    },
-    /// It could not be read.
-    Unreadable(SourceError),
-}
-
-impl fmt::Display for NotATape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NotATape::Empty => write!(f, "it is empty: nothing was recorded into it yet"),
-            NotATape::Cut { length } => write!(
-                f,
-                "it begins like a tape, but ends after {length} bytes, within its first block"
-            ),
-            NotATape::Compressed { with } => write!(f, "it is compressed as a whole; unpack it first ({with})"),
-            NotATape::NewerVersion { version } => {
-                write!(f, "it is a tape of format version {version}, this program reads version {VERSION}; use a newer heaptape")
-            }
-            NotATape::NoTape { begins } => {
-                write!(
-                    f,
-                    "it is no tape: a tape begins with \"{}\", this with \"{}\"",
-                    MAGIC.escape_ascii(),
-                    begins.escape_ascii()
-                )
-            }
-            NotATape::Unreadable(error) => write!(f, "it could not be read: {}", error.message.escape_debug()),
-        }
-    }
-}
-
-impl std::error::Error for NotATape {}
 
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -251,7 +146,7 @@ impl State {
             if first.version > VERSION {
                 return Err(NotATape::NewerVersion { version: first.version });
             }
-            if tape_of(source, 0, &first).is_some() || end_of(0, &first) > length {
+            if tape_of(source, 0, &first).is_some() || first.end(0) > length {
                 return Ok(State::new(first.tape));
             }
         }
@@ -295,104 +190,13 @@ impl State {
     }
 }
 
-/// Where the block with this header ends.
-fn end_of(offset: u64, header: &RawHeader) -> u64 {
-    offset
-        .saturating_add(HEADER_LENGTH as u64)
-        .saturating_add(u64::from(header.payload_length))
-}
-
 /// The description in this block, if it is one and whole.
 fn tape_of<S: Source + ?Sized>(source: &S, offset: u64, header: &RawHeader) -> Option<Header> {
-    let block = block_at(offset, header, BlockKind::Header);
+    let block = header.block_at(offset, BlockKind::Header);
     let raw = read_raw(source, &block).ok()?;
     (header.kind == BlockKind::Header.number() && tape_id(&raw) == header.tape)
         .then(|| postcard::from_bytes(&raw).ok())
         .flatten()
-}
-
-fn block_at(offset: u64, header: &RawHeader, kind: BlockKind) -> Block {
-    Block {
-        kind,
-        offset,
-        length: HEADER_LENGTH as u64 + u64::from(header.payload_length),
-        sequence: header.sequence,
-        generation: header.generation,
-        first_event: EventNo(header.first_event),
-        events: header.events,
-        weight: header.weight,
-        records: header.records,
-        first_time: Micros(header.first_time),
-        last_time: Micros(header.last_time),
-        frames: header.frames,
-        stacks: header.stacks,
-        raw_length: header.raw_length,
-        payload_checksum: header.payload_checksum,
-    }
-}
-
-/// What lies where a header belongs.
-enum Found {
-    Header(RawHeader),
-    /// Bytes that are no header, for good.
-    Other(DamageCause),
-    /// The file ends here, or within what may become a header.
-    Tail,
-}
-
-/// Looks at one place.
-fn look<S: Source + ?Sized>(source: &S, at: u64, length: u64) -> Found {
-    let Some(left) = length.checked_sub(at) else {
-        return Found::Tail;
-    };
-    let mut bytes = [0; HEADER_LENGTH];
-    let there = usize::try_from(left).map_or(HEADER_LENGTH, |left| left.min(HEADER_LENGTH));
-    if let Err(error) = source.read_at(at, &mut bytes[..there]) {
-        return Found::Other(DamageCause::Unreadable { message: error.message });
-    }
-    if there < HEADER_LENGTH {
-        let magic = there.min(MAGIC.len());
-        return if bytes[..magic] == MAGIC[..magic] {
-            Found::Tail
-        } else {
-            Found::Other(DamageCause::NoBlock)
-        };
-    }
-    match RawHeader::from_bytes(&bytes) {
-        Some(header) => Found::Header(header),
-        None => Found::Other(DamageCause::NoBlock),
-    }
-}
-
-/// The first header in `from..until` that is valid and wanted. Parts of the file that cannot be read are passed over.
-fn search<S: Source + ?Sized>(
-    source: &S,
-    from: u64,
-    until: u64,
-    wanted: impl Fn(&RawHeader) -> bool,
-) -> Option<(u64, RawHeader)> {
-    let mut window = vec![0; WINDOW];
-    let mut start = from;
-    while until.saturating_sub(start) >= HEADER_LENGTH as u64 {
-        let there = usize::try_from(until - start).map_or(WINDOW, |left| left.min(WINDOW));
-        let bytes = window.get_mut(..there)?;
-        if source.read_at(start, bytes).is_ok() {
-            for (place, candidate) in bytes.windows(HEADER_LENGTH).enumerate() {
-                if candidate[0] != MAGIC[0] {
-                    continue;
-                }
-                let header = <&[u8; HEADER_LENGTH]>::try_from(candidate)
-                    .ok()
-                    .and_then(RawHeader::from_bytes);
-                if let Some(header) = header.filter(|header| wanted(header)) {
-                    return Some((start + place as u64, header));
-                }
-            }
-        }
-        // The last bytes of this window may begin a header.
-        start += (there - (HEADER_LENGTH - 1)) as u64;
-    }
-    None
 }
 
 impl Scan {
@@ -458,7 +262,7 @@ impl Scan {
             let at = self.state.at;
             match look(source, at, length) {
                 Found::Header(header) => {
-                    let end = end_of(at, &header);
+                    let end = header.end(at);
                     if end > length {
                         if self.next_block(source, at + HEADER_LENGTH as u64, length).is_none() {
                             let pending = (header.tape == self.state.tape).then_some(header.events);
@@ -589,9 +393,6 @@ impl Scan {
         if header.first_time > header.last_time || (kind == BlockKind::Events && header.first_time < state.last_time) {
             return wrong("its time goes backwards");
         }
-        if state.gap == Gap::None && header.generation > state.generation.saturating_add(1) {
-            return wrong("its generation of stacks is not the next one");
-        }
         if header.generation < state.generation
             || (header.generation == state.generation && (header.frames < state.frames || header.stacks < state.stacks))
         {
@@ -601,7 +402,7 @@ impl Scan {
     }
 
     fn take<S: Source + ?Sized>(&mut self, source: &S, offset: u64, header: &RawHeader, kind: BlockKind) {
-        let block = block_at(offset, header, kind);
+        let block = header.block_at(offset, kind);
         let lost = header.first_event - self.state.next_event;
         if let Gap::At(index) = std::mem::replace(&mut self.state.gap, Gap::None) {
             if let Some(entry) = self.damage.get_mut(index) {

@@ -1,12 +1,32 @@
-//! The frames and stacks of the generation in force, at the writer's side: interning, and which of them are not yet in the tape.
+//! New frames and stacks: the writer's table of a generation, and their coding.
+//!
+//! The payload of a stacks block is a run of varints:
+//! ```text
+//! first frame, number of frames, first stack, number of stacks
+//! each frame:  0, module, zigzag(offset - offset of the frame before)      native
+//!              1, process, zigzag(address - address of the frame before)   raw
+//!              2                                                           truncated
+//! each stack:  its id - 1 - its parent's id
+//!              its frame: 0    the one after the newest that a stack of this block used, at first the first frame of the block
+//!                         1    the one that the last stack with the same key had; the key is the parent's frame if this
+//!                              block defines the parent, its id otherwise, modulo 4096
+//!                         n+2  the newest defined frame - n
+//! ```
 
-use crate::id::{FrameId, StackId};
+use crate::bytes::{put_varint, unzigzag, zigzag, Cursor, Malformed};
+use crate::id::{Address, FrameId, ModuleIx, ProcessIx, StackId};
 use crate::record::{Frame, Stacks};
 
 /// Slots of a new table; a power of two.
 const FIRST_SLOTS: usize = 1 << 10;
 /// A free slot.
 const FREE: u32 = u32::MAX;
+/// Entries of the table of expected frames.
+const EXPECTED: usize = 1 << 12;
+
+const NATIVE: u64 = 0;
+const RAW: u64 = 1;
+const TRUNCATED: u64 = 2;
 
 /// Interns values: an open-addressed table of ids over the list of values.
 struct Interner<T> {
@@ -24,11 +44,14 @@ impl<T: Copy + PartialEq> Interner<T> {
 
     fn clear(&mut self) {
         self.values.clear();
-        self.slots.clear();
-        self.slots.resize(FIRST_SLOTS, FREE);
+        self.slots.fill(FREE);
     }
 
-    /// The index of `value`, whose hash is `hash`; new values are appended.
+    fn memory(&self) -> usize {
+        self.values.capacity() * size_of::<T>() + self.slots.capacity() * size_of::<u32>()
+    }
+
+    /// The index of `value`; a new value is appended.
     #[inline]
     fn intern(&mut self, value: T, hash: impl Fn(&T) -> u64) -> u32 {
         let mask = self.slots.len() - 1;
@@ -93,6 +116,7 @@ pub(crate) struct StackTable {
     nodes: Interner<(StackId, FrameId)>,
     written_frames: usize,
     written_nodes: usize,
+    coder: NodeCoder,
 }
 
 impl StackTable {
@@ -102,7 +126,13 @@ impl StackTable {
             nodes: Interner::new(),
             written_frames: 0,
             written_nodes: 0,
+            coder: NodeCoder::default(),
         }
+    }
+
+    /// Bytes of memory held.
+    pub(crate) fn memory(&self) -> usize {
+        self.frames.memory() + self.nodes.memory() + EXPECTED * size_of::<Option<FrameId>>()
     }
 
     /// Starts a new generation.
@@ -125,32 +155,198 @@ impl StackTable {
         StackId(self.nodes.intern((parent, frame), node_hash) + 1)
     }
 
+    /// Frames that are defined.
     pub(crate) fn frames(&self) -> u32 {
         self.frames.values.len() as u32
     }
 
-    /// Nodes without the root; also the highest id.
+    /// Nodes that are defined, without the root; also the highest id.
     pub(crate) fn stacks(&self) -> u32 {
         self.nodes.values.len() as u32
+    }
+
+    pub(crate) fn written_frames(&self) -> u32 {
+        self.written_frames as u32
+    }
+
+    pub(crate) fn written_stacks(&self) -> u32 {
+        self.written_nodes as u32
     }
 
     pub(crate) fn has_unwritten(&self) -> bool {
         self.written_nodes < self.nodes.values.len() || self.written_frames < self.frames.values.len()
     }
 
-    /// What is new since the last call.
-    pub(crate) fn take_unwritten(&mut self, generation: u32) -> Stacks {
-        let nodes = &self.nodes.values[self.written_nodes..];
-        let new = Stacks {
-            generation,
-            first_frame: FrameId(self.written_frames as u32),
-            frames: self.frames.values[self.written_frames..].to_vec(),
-            first_stack: StackId(self.written_nodes as u32 + 1),
-            parents: nodes.iter().map(|&(parent, _)| parent).collect(),
-            frame_ids: nodes.iter().map(|&(_, frame)| frame).collect(),
+    /// Codes what is new since the last call, at most `limit` frames and `limit` nodes of it.
+    pub(crate) fn encode_unwritten(&mut self, limit: usize, out: &mut Vec<u8>) {
+        let (first_frame, first_node) = (self.written_frames, self.written_nodes);
+        self.written_frames = self.frames.values.len().min(first_frame + limit);
+        // Nodes may need frames that are still to come.
+        let all_frames = self.written_frames == self.frames.values.len();
+        self.written_nodes = if all_frames {
+            self.nodes.values.len().min(first_node + limit)
+        } else {
+            first_node
         };
-        self.written_frames = self.frames.values.len();
-        self.written_nodes = self.nodes.values.len();
-        new
+        let frames = &self.frames.values[first_frame..self.written_frames];
+        let nodes = &self.nodes.values[first_node..self.written_nodes];
+        for number in [first_frame, frames.len(), first_node + 1, nodes.len()] {
+            put_varint(out, number as u64);
+        }
+        let mut near = 0u64;
+        for frame in frames {
+            let (kind, space, place) = match *frame {
+                Frame::Native { module, offset } => (NATIVE, module.get(), offset),
+                Frame::Raw { process, address } => (RAW, process.get(), address.get()),
+                Frame::Truncated => {
+                    put_varint(out, TRUNCATED);
+                    continue;
+                }
+            };
+            put_varint(out, kind);
+            put_varint(out, u64::from(space));
+            put_varint(out, zigzag(place.wrapping_sub(near) as i64));
+            near = place;
+        }
+        self.coder.start(first_frame as u32);
+        for (index, &(parent, frame)) in nodes.iter().enumerate() {
+            let own = (first_node + index) as u32;
+            let inside = parent
+                .get()
+                .checked_sub(first_node as u32 + 1)
+                .and_then(|node| nodes.get(node as usize))
+                .map(|&(_, frame)| frame);
+            let slot = NodeCoder::slot(parent, inside);
+            put_varint(out, u64::from(own - parent.get()));
+            let code = if frame.get() == self.coder.fresh {
+                0
+            } else if self.coder.expected[slot] == Some(frame) {
+                1
+            } else {
+                u64::from(self.written_frames as u32 - 1 - frame.get()) + 2
+            };
+            put_varint(out, code);
+            self.coder.learn(slot, frame);
+        }
+    }
+}
+
+/// What both sides expect of the frame of a new node.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeCoder {
+    /// The frame after the newest that a node of the block used, from the first frame of the block on.
+    fresh: u32,
+    /// The last frame inside each frame.
+    expected: Vec<Option<FrameId>>,
+}
+
+impl Default for NodeCoder {
+    fn default() -> Self {
+        NodeCoder {
+            fresh: 0,
+            expected: vec![None; EXPECTED],
+        }
+    }
+}
+
+impl NodeCoder {
+    fn start(&mut self, first_frame: u32) {
+        self.fresh = first_frame;
+        self.expected.fill(None);
+    }
+
+    /// Where the frame inside this parent is expected: by the parent's frame if this block defines it, by its id otherwise.
+    fn slot(parent: StackId, frame: Option<FrameId>) -> usize {
+        frame.map_or(parent.get(), FrameId::get) as usize % EXPECTED
+    }
+
+    fn learn(&mut self, slot: usize, frame: FrameId) {
+        if frame.get() >= self.fresh {
+            self.fresh = frame.get().saturating_add(1);
+        }
+        self.expected[slot] = Some(frame);
+    }
+}
+
+/// Decodes a stacks block; `frames` and `stacks` are what its header says is defined after it.
+pub(crate) fn decode(raw: &[u8], generation: u32, frames: u32, stacks: u32) -> Result<Stacks, Malformed> {
+    const OUT_OF_PLACE: Malformed = "its frames or stacks are not those of its header";
+    let mut cursor = Cursor::new(raw);
+    let first_frame = cursor.varint32()?;
+    let frame_count = cursor.varint32()?;
+    let first_stack = cursor.varint32()?;
+    let stack_count = cursor.varint32()?;
+    // Every frame takes a byte and every stack two, so that these lengths are no more than what is there.
+    let needed = u64::from(frame_count) + 2 * u64::from(stack_count);
+    let in_place = first_frame.checked_add(frame_count) == Some(frames)
+        && first_stack.checked_add(stack_count) == stacks.checked_add(1)
+        && first_stack > 0;
+    if needed > cursor.remaining() as u64 || !in_place {
+        return Err(OUT_OF_PLACE);
+    }
+    let mut new = Stacks {
+        generation,
+        first_frame: FrameId(first_frame),
+        frames: Vec::with_capacity(frame_count as usize),
+        first_stack: StackId(first_stack),
+        parents: Vec::with_capacity(stack_count as usize),
+        frame_ids: Vec::with_capacity(stack_count as usize),
+    };
+    let mut near = 0u64;
+    for _ in 0..frame_count {
+        let kind = cursor.varint()?;
+        if kind == TRUNCATED {
+            new.frames.push(Frame::Truncated);
+            continue;
+        }
+        let space = cursor.varint32()?;
+        near = near.wrapping_add(unzigzag(cursor.varint()?) as u64);
+        new.frames.push(match kind {
+            NATIVE => Frame::Native {
+                module: ModuleIx(space),
+                offset: near,
+            },
+            RAW => Frame::Raw {
+                process: ProcessIx(space),
+                address: Address(near),
+            },
+            _ => return Err("an unknown kind of frame"),
+        });
+    }
+    let mut coder = NodeCoder::default();
+    coder.start(first_frame);
+    for index in 0..stack_count {
+        let own = first_stack - 1 + index;
+        let parent = u64::from(own)
+            .checked_sub(cursor.varint()?)
+            .ok_or("a stack's parent does not come before it")?;
+        let parent = StackId(parent as u32);
+        let inside = parent
+            .get()
+            .checked_sub(first_stack)
+            .and_then(|node| new.frame_ids.get(node as usize))
+            .copied();
+        let slot = NodeCoder::slot(parent, inside);
+        let frame = match cursor.varint()? {
+            0 => FrameId(coder.fresh),
+            1 => coder.expected[slot].ok_or("a stack's frame is expected, but none is")?,
+            code => {
+                let frame = (u64::from(frames) + 1)
+                    .checked_sub(code)
+                    .ok_or("a stack's frame is not defined")?;
+                FrameId(frame as u32)
+            }
+        };
+        if frame.get() >= frames {
+            return Err("a stack's frame is not defined");
+        }
+        coder.learn(slot, frame);
+        new.parents.push(parent);
+        new.frame_ids.push(frame);
+    }
+    if cursor.is_at_end() {
+        Ok(new)
+    } else {
+        Err("bytes are left over")
     }
 }

@@ -1,25 +1,30 @@
 //! Writing a tape: bytes are appended to the caller's buffer, block by block.
 
-use crate::block::{tape_id, BlockKind, RawHeader, MAX_BLOCK_EVENTS, MAX_RAW_LENGTH, MAX_RECORDS_LENGTH, VERSION};
+use crate::block::{tape_id, BlockKind, RawHeader, HEADER_LENGTH, MAX_BLOCK_EVENTS, MAX_RECORDS_LENGTH, VERSION};
+use crate::bound;
 use crate::event::Event;
 use crate::events::Encoder;
-use crate::id::{EventNo, FrameId, Micros, ProcessIx, StackId, ThreadIx};
+use crate::id::{EventNo, FrameId, Micros, ProcessIx, StackId};
 use crate::payload::Compressor;
 use crate::record::{End, Frame, Header, Placed, Record};
 use crate::stacks::StackTable;
+
+/// Frames and stacks that go into one block, so that its payload stays within the limit whatever they are.
+const STACKS_PER_BLOCK: usize = 1 << 18;
 
 /// What a writer costs and how large its blocks are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
     /// zstd's level.
     pub level: i32,
-    /// Events per block, 1 to [`MAX_BLOCK_EVENTS`].
+    /// Events per block, 1 to [`crate::block::MAX_BLOCK_EVENTS`]. The writer takes about 50 bytes of memory for each, and 1 MiB besides.
     pub block_events: u32,
-    /// Nodes of the stack trie per generation, after which [`Writer::stacks_full`] says so.
+    /// Nodes of the stack trie per generation, after which [`Writer::stacks_full`] says so. The writer takes up to 24 bytes of memory for each.
     pub max_stacks: u32,
 }
 
 impl Default for WriterOptions {
+    /// For most devices: no more than 6 MiB without the stacks, 16 MiB with them.
     fn default() -> Self {
         WriterOptions {
             level: 1,
@@ -29,54 +34,73 @@ impl Default for WriterOptions {
     }
 }
 
+impl WriterOptions {
+    /// For devices with little memory: no more than 2 MiB with the stacks. The tape grows by a tenth or two.
+    pub fn tiny() -> Self {
+        WriterOptions {
+            level: 1,
+            block_events: 8_192,
+            max_stacks: 16_384,
+        }
+    }
+}
+
 /// Writes a tape.
 ///
 /// Every call that takes `out` may append whole blocks to it; the bytes appended over all calls, in order, are the tape.
 /// It is readable up to the last whole block at any time.
 pub struct Writer {
-    options: WriterOptions,
+    max_stacks: u32,
     tape: u64,
     sequence: u64,
     generation: u32,
-    next_event: EventNo,
+    /// Events in sealed blocks.
+    sealed: u64,
     weight: u64,
     last_time: Micros,
     stacks: StackTable,
-    /// Serialized records that wait for their block.
-    records: Vec<u8>,
-    record_count: u32,
-    record_times: Option<(Micros, Micros)>,
+    /// Records that wait for their blocks.
+    records: Vec<Batch>,
     /// The process of each thread, as the records told.
     processes: Vec<ProcessIx>,
     events: Encoder,
     compressor: Compressor,
+    /// A payload in the making.
+    raw: Vec<u8>,
+}
+
+/// The records of one block, serialized.
+struct Batch {
+    raw: Vec<u8>,
+    records: u32,
+    first_time: Micros,
+    last_time: Micros,
 }
 
 impl Writer {
     /// Starts a tape: appends the block of the header, twice, so that damage to one of them costs nothing.
+    ///
+    /// Two tapes of one device must differ in their headers (the start in nanoseconds sees to that): blocks are told apart by it.
     pub fn new(header: &Header, options: WriterOptions, out: &mut Vec<u8>) -> Writer {
-        let raw = postcard::to_allocvec(header).expect("a header serializes into memory");
+        let raw = serialize(&bound::header(header));
         let mut writer = Writer {
-            options: WriterOptions {
-                block_events: options.block_events.clamp(1, MAX_BLOCK_EVENTS),
-                ..options
-            },
+            max_stacks: options.max_stacks,
             tape: tape_id(&raw),
             sequence: 0,
             generation: 0,
-            next_event: EventNo(0),
+            sealed: 0,
             weight: 0,
             last_time: Micros(0),
             stacks: StackTable::new(),
             records: Vec::new(),
-            record_count: 0,
-            record_times: None,
             processes: Vec::new(),
-            events: Encoder::default(),
+            events: Encoder::new(options.block_events.clamp(1, MAX_BLOCK_EVENTS)),
             compressor: Compressor::new(options.level),
+            raw: Vec::new(),
         };
         for _ in 0..2 {
-            writer.block(BlockKind::Header, &raw, 0, (Micros(0), Micros(0)), out);
+            let header = writer.header(BlockKind::Header);
+            writer.block(header, &raw, out);
         }
         writer
     }
@@ -86,38 +110,51 @@ impl Writer {
     #[inline]
     pub fn event(&mut self, event: &Event, out: &mut Vec<u8>) {
         self.last_time = self.last_time.max(event.time);
-        let event = Event {
-            time: self.last_time,
-            ..*event
-        };
         let process = self
             .processes
             .get(event.thread.get() as usize)
             .copied()
             .unwrap_or_default();
-        self.events.event(&event, process);
+        self.events.event(
+            &Event {
+                time: self.last_time,
+                ..*event
+            },
+            process,
+        );
         self.weight += event.op.weight();
-        if self.events.events() >= self.options.block_events || self.events.raw().len() > MAX_RAW_LENGTH as usize - 1024
-        {
+        if self.events.is_full() {
             self.flush(out);
         }
     }
 
     /// Adds a record at this place in the order of events. It reaches the tape with the next sealed block.
+    ///
+    /// Stacks are not given this way: the writer makes their records. Texts over 64 KiB and command lines over 256 KiB are cut, visibly.
     pub fn record(&mut self, time: Micros, record: Record) {
+        debug_assert!(!matches!(record, Record::Stacks(_)), "the writer itself records stacks");
         if let Record::Thread(thread) = &record {
             self.processes.push(thread.process);
         }
-        let placed = Placed {
+        let bytes = serialize(&Placed {
             at: self.next_event(),
             time,
-            record,
-        };
-        let bytes = postcard::to_allocvec(&placed).expect("a record serializes into memory");
-        self.records.extend_from_slice(&bytes);
-        self.record_count += 1;
-        let (first, last) = self.record_times.unwrap_or((time, time));
-        self.record_times = Some((first.min(time), last.max(time)));
+            record: bound::record(record),
+        });
+        match self.records.last_mut() {
+            Some(batch) if batch.raw.len() + bytes.len() <= MAX_RECORDS_LENGTH as usize => {
+                batch.raw.extend_from_slice(&bytes);
+                batch.records += 1;
+                batch.first_time = batch.first_time.min(time);
+                batch.last_time = batch.last_time.max(time);
+            }
+            _ => self.records.push(Batch {
+                raw: bytes,
+                records: 1,
+                first_time: time,
+                last_time: time,
+            }),
+        }
     }
 
     /// The id of a frame within the generation.
@@ -135,7 +172,7 @@ impl Writer {
     /// Whether the generation has reached its limit, so that [`Writer::new_generation`] is due.
     #[inline]
     pub fn stacks_full(&self) -> bool {
-        self.stacks.stacks() >= self.options.max_stacks || self.stacks.frames() >= self.options.max_stacks
+        self.stacks.stacks() >= self.max_stacks || self.stacks.frames() >= self.max_stacks
     }
 
     /// Seals what is pending and starts a new generation: all ids of frames and stacks start again.
@@ -152,34 +189,50 @@ impl Writer {
 
     /// Seals what is pending, so that the tape is readable up to here.
     pub fn flush(&mut self, out: &mut Vec<u8>) {
-        if self.stacks.has_unwritten() {
-            let time = self.last_time;
-            let new = self.stacks.take_unwritten(self.generation);
-            let raw = postcard::to_allocvec(&new).expect("stacks serialize into memory");
-            self.block(BlockKind::Stacks, &raw, 1, (time, time), out);
+        while self.stacks.has_unwritten() {
+            let mut raw = std::mem::take(&mut self.raw);
+            raw.clear();
+            self.stacks.encode_unwritten(STACKS_PER_BLOCK, &mut raw);
+            let header = self.header(BlockKind::Stacks);
+            self.block(header, &raw, out);
+            self.raw = raw;
         }
-        if let Some(times) = self.record_times.take() {
-            let raw = std::mem::take(&mut self.records);
-            let count = std::mem::take(&mut self.record_count);
-            debug_assert!(raw.len() <= MAX_RECORDS_LENGTH as usize);
-            self.block(BlockKind::Records, &raw, count, times, out);
+        for batch in std::mem::take(&mut self.records) {
+            let header = RawHeader {
+                records: batch.records,
+                first_time: batch.first_time.get(),
+                last_time: batch.last_time.get(),
+                ..self.header(BlockKind::Records)
+            };
+            self.block(header, &batch.raw, out);
         }
-        if self.events.events() > 0 {
-            self.events_block(out);
+        let events = self.events.events();
+        if events > 0 {
+            let (first_time, last_time) = self.events.times();
+            let header = RawHeader {
+                events,
+                weight: self.events.weight(),
+                first_time: first_time.get(),
+                last_time: last_time.get(),
+                ..self.header(BlockKind::Events)
+            };
+            append(&mut self.compressor, header, self.events.seal(), out);
+            self.sequence += 1;
+            self.sealed += u64::from(events);
+            self.events.clear();
         }
     }
 
     /// Ends the tape.
     pub fn finish(mut self, end: &End, out: &mut Vec<u8>) {
         self.flush(out);
-        let raw = postcard::to_allocvec(end).expect("totals serialize into memory");
-        let time = self.last_time;
-        self.block(BlockKind::End, &raw, 0, (time, time), out);
+        let header = self.header(BlockKind::End);
+        self.block(header, &serialize(end), out);
     }
 
     /// The number that the next event gets.
     pub fn next_event(&self) -> EventNo {
-        EventNo(self.next_event.get() + u64::from(self.events.events()))
+        EventNo(self.sealed + u64::from(self.events.events()))
     }
 
     /// What the events so far count as, by [`crate::Op::weight`].
@@ -187,6 +240,12 @@ impl Writer {
         self.weight
     }
 
+    /// Bytes of memory that the writer holds: events, stacks, compression. Records that wait are not counted.
+    pub fn memory(&self) -> usize {
+        self.events.memory() + self.stacks.memory() + self.compressor.memory() + self.raw.capacity()
+    }
+
+    /// A header at this place of the tape; what depends on the payload is still open.
     fn header(&self, kind: BlockKind) -> RawHeader {
         RawHeader {
             version: VERSION,
@@ -197,51 +256,29 @@ impl Writer {
             payload_checksum: 0,
             tape: self.tape,
             sequence: self.sequence,
-            first_event: self.next_event.get(),
-            first_time: 0,
-            last_time: 0,
+            first_event: self.sealed,
+            first_time: self.last_time.get(),
+            last_time: self.last_time.get(),
             events: 0,
             weight: 0,
             records: 0,
             generation: self.generation,
-            frames: self.stacks.frames(),
-            stacks: self.stacks.stacks(),
+            frames: self.stacks.written_frames(),
+            stacks: self.stacks.written_stacks(),
             reserved: 0,
         }
     }
 
-    fn block(&mut self, kind: BlockKind, raw: &[u8], records: u32, times: (Micros, Micros), out: &mut Vec<u8>) {
-        let header = RawHeader {
-            records,
-            first_time: times.0.get(),
-            last_time: times.1.get(),
-            ..self.header(kind)
-        };
+    fn block(&mut self, header: RawHeader, raw: &[u8], out: &mut Vec<u8>) {
         append(&mut self.compressor, header, raw, out);
         self.sequence += 1;
     }
-
-    fn events_block(&mut self, out: &mut Vec<u8>) {
-        let (first, last) = self.events.times();
-        let events = self.events.events();
-        let header = RawHeader {
-            events,
-            weight: self.events.weight(),
-            first_time: first.get(),
-            last_time: last.get(),
-            ..self.header(BlockKind::Events)
-        };
-        append(&mut self.compressor, header, self.events.raw(), out);
-        self.sequence += 1;
-        self.next_event = EventNo(self.next_event.get() + u64::from(events));
-        self.events.clear();
-    }
 }
 
-/// Appends a block: the header is completed by what only the compressed payload tells.
+/// Appends a block: completes the header by what only the compressed payload tells.
 fn append(compressor: &mut Compressor, header: RawHeader, raw: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(&[0; crate::block::HEADER_LENGTH]);
+    out.extend_from_slice(&[0; HEADER_LENGTH]);
     let payload = out.len();
     compressor.compress(raw, out);
     let header = RawHeader {
@@ -251,4 +288,8 @@ fn append(compressor: &mut Compressor, header: RawHeader, raw: &[u8], out: &mut 
         ..header
     };
     out[start..payload].copy_from_slice(&header.to_bytes());
+}
+
+fn serialize<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("plain data serializes into memory")
 }

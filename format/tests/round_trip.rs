@@ -1,70 +1,419 @@
 //! What is written comes back.
 
+mod common;
+
+use common::program::Program;
+use common::{small_tape, Reading};
+use heaptape_format::record::{Loss, LossCause, Marker, Module, Process, ProcessEnd, Thread};
 use heaptape_format::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
 
 #[test]
 fn a_small_tape_comes_back() {
-    let mut out = Vec::new();
-    let header = Header {
-        writer: "test".into(),
-        ..Header::default()
-    };
-    let options = WriterOptions {
-        block_events: 4,
-        ..WriterOptions::default()
-    };
-    let mut writer = Writer::new(&header, options, &mut out);
-    let mut events = Vec::new();
-    for number in 0..10u64 {
-        let frame = writer.frame(Frame::Raw {
-            process: ProcessIx(0),
-            address: Address(number),
-        });
-        let stack = writer.stack(StackId::ROOT, frame);
-        let op = match number % 3 {
-            0 => Op::Alloc {
-                api: AllocApi::Malloc,
-                address: Address(16 * number),
-                size: Bytes(number),
-                stack,
-            },
-            1 => Op::Free {
-                address: Address(16 * (number - 1)),
-            },
-            _ => Op::Brk {
-                old_end: Address(1),
-                new_end: Address(2),
-                stack,
-            },
-        };
-        let event = Event {
-            time: Micros(number),
-            thread: ThreadIx(0),
-            op,
-        };
-        writer.event(&event, &mut out);
-        events.push(event);
-    }
-    writer.finish(
-        &End {
-            events: 10,
-            ..End::default()
-        },
-        &mut out,
+    let (tape, events) = small_tape();
+    let reading = Reading::of(&tape).expect("it is a tape");
+    assert_eq!(reading.damage, []);
+    assert_eq!(
+        reading.events.iter().map(|&(_, event)| event).collect::<Vec<_>>(),
+        events
     );
+    assert!(reading
+        .events
+        .iter()
+        .enumerate()
+        .all(|(index, (number, _))| number.get() == index as u64));
+    assert_eq!(reading.header.writer, "test");
+    assert!(matches!(reading.ending, Ending::Clean(End { events: 28, .. })));
+    let markers = reading
+        .records
+        .iter()
+        .filter(|placed| matches!(placed.record, Record::Marker(_)));
+    assert_eq!(
+        markers.map(|placed| placed.at).collect::<Vec<_>>(),
+        [EventNo(13), EventNo(26)]
+    );
+}
 
-    let scan = scan(&out).expect("it is a tape");
-    assert_eq!(scan.header, header);
-    assert_eq!(scan.damage, []);
-    assert!(matches!(scan.ending, Ending::Clean(End { events: 10, .. })));
-    let mut read = Vec::new();
-    let mut columns = EventColumns::default();
-    for block in &scan.blocks {
-        if block.kind == BlockKind::Events {
-            read_events(&out, block, &mut columns).expect("it is whole");
-            assert_eq!(columns.birth[1], if block.sequence == 3 { 0 } else { columns.birth[1] });
-            read.extend(columns.iter());
+#[test]
+fn an_empty_tape_comes_back() {
+    let mut tape = Vec::new();
+    common::writer(7, &mut tape).finish(&End::default(), &mut tape);
+    let reading = Reading::of(&tape).expect("it is a tape");
+    assert_eq!(
+        (reading.damage.len(), reading.events.len(), reading.is_clean()),
+        (0, 0, true)
+    );
+}
+
+#[test]
+fn a_long_tape_of_a_program_comes_back_and_is_small() {
+    let mut tape = Vec::new();
+    let mut writer = common::writer(20_000, &mut tape);
+    writer.record(Micros(0), Record::Process(Process::default()));
+    for tid in 0..3 {
+        writer.record(
+            Micros(0),
+            Record::Thread(Thread {
+                process: ProcessIx(0),
+                tid,
+                name: Vec::new(),
+            }),
+        );
+    }
+    let events = Program::new(3, 3).events(&mut writer, 100_000);
+    for event in &events {
+        writer.event(event, &mut tape);
+    }
+    writer.finish(&End::default(), &mut tape);
+    let reading = Reading::of(&tape).expect("it is a tape");
+    assert_eq!(reading.damage, []);
+    assert!(reading
+        .events
+        .iter()
+        .map(|&(_, event)| event)
+        .eq(events.iter().copied()));
+    assert!(
+        tape.len() < events.len() * 3 / 2,
+        "{} bytes for {} events",
+        tape.len(),
+        events.len()
+    );
+}
+
+#[test]
+fn the_writers_memory_stays_within_what_its_options_say() {
+    for (options, limit) in [(WriterOptions::default(), 6 << 20), (WriterOptions::tiny(), 2 << 20)] {
+        let mut tape = Vec::new();
+        let mut writer = Writer::new(&Header::default(), options, &mut tape);
+        let events = Program::new(3, 3).events(&mut writer, 150_000);
+        for event in &events {
+            writer.event(event, &mut tape);
+            assert!(writer.memory() < limit, "{} bytes", writer.memory());
+            tape.clear();
         }
     }
-    assert_eq!(read, events);
+}
+
+#[test]
+fn records_that_are_too_long_are_cut_and_the_tape_stays_readable() {
+    let mut tape = Vec::new();
+    let header = Header {
+        writer: "é".repeat(1 << 20),
+        command: vec![vec![b'x'; 1 << 20]; 3],
+        ..Header::default()
+    };
+    let mut writer = Writer::new(&header, WriterOptions::default(), &mut tape);
+    let process = Process {
+        command: vec![vec![b'a'; 100]; 100_000],
+        ..Process::default()
+    };
+    for _ in 0..20 {
+        writer.record(Micros(0), Record::Process(process.clone()));
+        writer.record(
+            Micros(1),
+            Record::Module(Module {
+                path: vec![b'/'; 1 << 20],
+                ..Module::default()
+            }),
+        );
+    }
+    writer.finish(&End::default(), &mut tape);
+    let reading = Reading::of(&tape).expect("it is a tape");
+    assert_eq!(reading.damage, []);
+    assert_eq!(reading.records.len(), 40);
+    let Record::Process(read) = &reading.records[0].record else {
+        panic!("the first record is the process")
+    };
+    assert_eq!(read.command.last().map(Vec::as_slice), Some(b"[...]".as_slice()));
+    assert!(read.command.len() > 2000 && reading.header.writer.ends_with("é[...]"));
+}
+
+#[test]
+fn a_block_of_another_process_at_the_same_address_is_not_taken_for_ones_own() {
+    let mut tape = Vec::new();
+    let mut writer = common::writer(100, &mut tape);
+    for process in 0..2 {
+        writer.record(
+            Micros(0),
+            Record::Thread(Thread {
+                process: ProcessIx(process),
+                tid: 1,
+                name: Vec::new(),
+            }),
+        );
+    }
+    let (address, size, stack) = (Address(0x1000), Bytes(8), StackId::ROOT);
+    let alloc = Op::Alloc {
+        api: AllocApi::Malloc,
+        address,
+        size,
+        stack,
+    };
+    let ops = [
+        (0, alloc),
+        (1, Op::Free { address }),
+        (1, alloc),
+        (0, Op::Free { address }),
+        (1, Op::Free { address }),
+    ];
+    for (thread, op) in ops {
+        writer.event(
+            &Event {
+                time: Micros(0),
+                thread: ThreadIx(thread),
+                op,
+            },
+            &mut tape,
+        );
+    }
+    writer.flush(&mut tape);
+    let block = *scan(&tape)
+        .expect("it is a tape")
+        .blocks
+        .last()
+        .expect("there are events");
+    let mut columns = EventColumns::default();
+    read_events(&tape, &block, &mut columns).expect("it is whole");
+    assert_eq!(columns.birth, [NO_BIRTH, NO_BIRTH, NO_BIRTH, 0, 2]);
+}
+
+/// One step of a history.
+#[derive(Clone, Debug)]
+enum Step {
+    Event {
+        op: u8,
+        api: u8,
+        address: u64,
+        size: u64,
+        second: u64,
+        stack: u32,
+        thread: u32,
+        wait: u64,
+    },
+    Stack {
+        parent: u32,
+        frame: u64,
+    },
+    Record(u8),
+    Flush,
+    Generation,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Few addresses so that they meet again, and sometimes any.
+    let address = prop_oneof![8 => (0u64..24).prop_map(|n| n * 16), 1 => any::<u64>()];
+    let size = prop_oneof![8 => 0u64..200, 1 => any::<u64>()];
+    let wait = prop_oneof![6 => Just(0u64), 3 => 0u64..40, 1 => 0u64..1 << 55];
+    let event = (
+        0u8..9,
+        any::<u8>(),
+        address,
+        size,
+        any::<u64>(),
+        any::<u32>(),
+        0u32..20,
+        wait,
+    )
+        .prop_map(|(op, api, address, size, second, stack, thread, wait)| Step::Event {
+            op,
+            api,
+            address,
+            size,
+            second,
+            stack,
+            thread: if thread < 16 { thread % 3 } else { thread },
+            wait,
+        });
+    prop_oneof![
+        40 => event,
+        6 => (any::<u32>(), any::<u64>()).prop_map(|(parent, frame)| Step::Stack { parent, frame }),
+        2 => (0u8..5).prop_map(Step::Record),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Generation),
+    ]
+}
+
+fn operation(op: u8, api: u8, address: u64, size: u64, second: u64, stack: StackId) -> Op {
+    let alloc_api = AllocApi::ALL[usize::from(api) % AllocApi::ALL.len()];
+    let (address, size) = (Address(address), Bytes(size));
+    match op {
+        0 => Op::Alloc {
+            api: alloc_api,
+            address,
+            size,
+            stack,
+        },
+        1 => Op::Free { address },
+        2 => Op::Resize {
+            api: alloc_api,
+            address,
+            size,
+            stack,
+        },
+        3 => Op::MoveOut { address },
+        4 => Op::MoveIn {
+            api: alloc_api,
+            address,
+            size,
+            stack,
+        },
+        5 => Op::Map {
+            api: if api & 1 == 0 { MapApi::File } else { MapApi::Anonymous },
+            address,
+            length: size,
+            stack,
+        },
+        6 => Op::Unmap { address, length: size },
+        7 => Op::Remap {
+            old_address: Address(second),
+            old_length: size,
+            address,
+            length: Bytes(second),
+            stack,
+        },
+        _ => Op::Brk {
+            old_end: Address(second),
+            new_end: address,
+            stack,
+        },
+    }
+}
+
+fn frame(number: u64) -> Frame {
+    match number % 8 {
+        0 => Frame::Truncated,
+        1 => Frame::Raw {
+            process: ProcessIx((number >> 8) as u32 % 3),
+            address: Address(number),
+        },
+        _ => Frame::Native {
+            module: ModuleIx((number >> 8) as u32 % 5),
+            offset: number >> 40,
+        },
+    }
+}
+
+/// What the births of a block must be, found the plain way.
+fn births(columns: &EventColumns, process: impl Fn(ThreadIx) -> u32) -> Vec<u32> {
+    let mut live = HashMap::new();
+    (0..columns.len())
+        .map(|index| {
+            let key = (process(columns.thread[index]), columns.address[index]);
+            let birth = if columns.op[index].is_death() {
+                live.remove(&key)
+            } else {
+                None
+            };
+            if columns.op[index].is_birth() {
+                live.insert(key, index as u32);
+            }
+            birth.unwrap_or(NO_BIRTH)
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_comes_back(steps in prop::collection::vec(step(), 0..300), block_events in 1u32..90) {
+        let mut tape = Vec::new();
+        let mut writer = common::writer(block_events, &mut tape);
+        let (mut events, mut records, mut stacks) = (Vec::new(), Vec::new(), Vec::new());
+        let mut paths: Vec<Vec<Vec<Frame>>> = vec![vec![Vec::new()]];
+        let mut time = 0u64;
+        for thread in 0..20 {
+            let record = Record::Thread(Thread { process: ProcessIx(thread % 2), tid: thread, name: Vec::new() });
+            writer.record(Micros(0), record.clone());
+            records.push(Placed { at: EventNo(0), time: Micros(0), record });
+        }
+        for step in steps {
+            let at = writer.next_event();
+            let generation = paths.last_mut().expect("there is one");
+            match step {
+                Step::Event { op, api, address, size, second, stack, thread, wait } => {
+                    time = time.saturating_add(wait);
+                    let stack = StackId(stack % generation.len() as u32);
+                    let op = operation(op, api, address, size, second, stack);
+                    let event = Event { time: Micros(time), thread: ThreadIx(thread), op };
+                    writer.event(&event, &mut tape);
+                    events.push((at, event));
+                }
+                Step::Stack { parent, frame: number } => {
+                    let parent = StackId(parent % generation.len() as u32);
+                    let frame = frame(number);
+                    let id = writer.frame(frame);
+                    let stack = writer.stack(parent, id);
+                    let mut path = generation[parent.get() as usize].clone();
+                    path.push(frame);
+                    if stack.get() as usize == generation.len() {
+                        generation.push(path);
+                    } else {
+                        prop_assert_eq!(&generation[stack.get() as usize], &path);
+                    }
+                }
+                Step::Record(which) => {
+                    let record = match which {
+                        0 => Record::Marker(Marker { process: ProcessIx(1), thread: None, name: vec![0, 255] }),
+                        1 => Record::Loss(Loss { thread: None, events: u64::MAX, cause: LossCause::Late }),
+                        2 => Record::ProcessEnd { process: ProcessIx(0), end: ProcessEnd::Signal(-9) },
+                        3 => Record::Module(Module { path: b"/lib".to_vec(), ..Module::default() }),
+                        _ => Record::ThreadName { thread: ThreadIx(1), name: Vec::new() },
+                    };
+                    writer.record(Micros(time), record.clone());
+                    records.push(Placed { at, time: Micros(time), record });
+                }
+                Step::Flush => writer.flush(&mut tape),
+                Step::Generation => {
+                    writer.new_generation(&mut tape);
+                    paths.push(vec![Vec::new()]);
+                }
+            }
+        }
+        let weight: u64 = events.iter().map(|(_, event)| event.op.weight()).sum();
+        prop_assert_eq!(writer.weight(), weight);
+        let generation = writer.generation();
+        prop_assert_eq!(generation as usize + 1, paths.len());
+        writer.finish(&End::default(), &mut tape);
+
+        let scan = scan(&tape).expect("it is a tape");
+        prop_assert_eq!(scan.blocks.iter().map(|block| u64::from(block.weight)).sum::<u64>(), weight);
+        let mut columns = EventColumns::default();
+        for block in scan.blocks.iter().filter(|block| block.kind == BlockKind::Events) {
+            read_events(&tape, block, &mut columns).expect("it is whole");
+            prop_assert_eq!(&columns.birth, &births(&columns, |thread| thread.get() % 2));
+        }
+        let reading = Reading::of_scan(&tape, &scan);
+        prop_assert_eq!(&reading.damage, &[]);
+        prop_assert!(reading.is_clean());
+        prop_assert_eq!(&reading.events, &events);
+        let mut read_paths: Vec<Vec<Vec<Frame>>> = vec![vec![Vec::new()]; paths.len()];
+        for placed in reading.records {
+            match placed.record {
+                Record::Stacks(new) => {
+                    let generation = &mut read_paths[new.generation as usize];
+                    let frames = stacks_frames(&mut stacks, &new);
+                    prop_assert_eq!(new.first_stack.get() as usize, generation.len());
+                    for (parent, frame) in new.parents.iter().zip(&new.frame_ids) {
+                        let mut path = generation[parent.get() as usize].clone();
+                        path.push(frames[frame.get() as usize]);
+                        generation.push(path);
+                    }
+                }
+                _ => prop_assert_eq!(placed, records.remove(0)),
+            }
+        }
+        prop_assert_eq!(records, &[]);
+        prop_assert_eq!(read_paths, paths);
+    }
+}
+
+/// All frames of the generation of these stacks so far.
+fn stacks_frames<'a>(all: &'a mut Vec<Vec<Frame>>, new: &record::Stacks) -> &'a [Frame] {
+    all.resize(all.len().max(new.generation as usize + 1), Vec::new());
+    let frames = &mut all[new.generation as usize];
+    assert_eq!(new.first_frame.get() as usize, frames.len());
+    frames.extend(&new.frames);
+    frames
 }
