@@ -161,7 +161,7 @@ impl Player {
                 for (place, word) in room.iter().zip(words) {
                     place.store(*word, Ordering::Relaxed);
                 }
-                self.producer.publish(&self.segment, words.len());
+                self.producer.publish(words.len());
             });
         slot.inflight.store(IDLE, Ordering::SeqCst);
         result
