@@ -62,7 +62,7 @@ impl Geometry {
             && geometry.threads <= 1 << 20
             && geometry.chunks as usize <= 64 * FREE_WORDS
             && (1024..=1 << 20).contains(&geometry.chunk_bytes)
-            && geometry.chunk_bytes % 64 == 0;
+            && geometry.chunk_bytes.is_multiple_of(64);
         (sane && geometry.length() <= mapped).then_some(geometry)
     }
 }

@@ -110,7 +110,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             if now - sampled >= SAMPLE_INTERVAL {
                 sampled = now;
                 self.drain.names();
-                self.drain.samples(samples % 10 == 0);
+                self.drain.samples(samples.is_multiple_of(10));
                 samples += 1;
             }
             if now - flushed >= self.flush {
@@ -356,5 +356,82 @@ pub fn plain(error: &std::io::Error) -> String {
     match text.find(" (os error") {
         Some(end) => text[..end].to_string(),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::testing::Faulty;
+    use crate::testing::{process, segment, tape::Tape, FakeHost, Player};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    /// A sink that can still be looked at when the collector is gone.
+    #[derive(Clone)]
+    struct Shared(Rc<RefCell<Faulty>>);
+
+    impl Sink for Shared {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+        fn truncate(&mut self, length: u64) -> std::io::Result<()> {
+            self.0.borrow_mut().truncate(length)
+        }
+        fn wait(&mut self) {}
+    }
+
+    /// Records 200 events of a program that then ends, into a sink that fails at the given call.
+    fn record(fail_at: Option<(u32, i32)>) -> (Faulty, Summary, State) {
+        let segment = segment(4, 4, 16);
+        segment.control().set_state(State::Recording);
+        let host = FakeHost::default();
+        host.0.now.set(1_000_000);
+        let sink = Shared(Rc::new(RefCell::new(Faulty {
+            fail_at,
+            ..Faulty::default()
+        })));
+        let (launcher, channel) = Channel::pair().unwrap();
+        let mut collector = Collector::new(
+            host.clone(),
+            segment,
+            &Header::default(),
+            sink.clone(),
+            41,
+            Duration::from_nanos(1),
+        );
+        collector.connect(Some(channel), None, None);
+        let owner = process(&segment, 41, None, 0);
+        let mut thread = Player::new(&segment, owner, 41);
+        for step in 0..200 {
+            thread.alloc(2_000_000 + step, step, 1);
+        }
+        host.0.now.set(10_000_000);
+        launcher.send(&ToCollector::Ended(ProcessEnd::Exit(0))).unwrap();
+        collector.run();
+        let Some(ToLauncher::Finished(summary)) = launcher.receive() else {
+            panic!("the launcher is told in every case")
+        };
+        let sink = sink.0.borrow().clone();
+        (sink, summary, segment.control().state())
+    }
+
+    #[test]
+    fn whichever_write_fails_the_tape_is_whole_blocks_and_the_launcher_is_told() {
+        let (sink, summary, _) = record(None);
+        assert_eq!((summary.events, summary.error), (200, None));
+        assert_eq!(summary.bytes, sink.bytes.len() as u64);
+        let all = sink.calls;
+        assert!(all > 2);
+        for at in 1..=all {
+            let (sink, summary, state) = record(Some((at, libc::ENOSPC)));
+            assert_eq!(summary.error.as_deref(), Some("No space left on device"), "write {at}");
+            assert_eq!(summary.bytes, sink.bytes.len() as u64);
+            assert_eq!(state, State::Dead);
+            if at > 1 {
+                let tape = Tape::read(&sink.bytes);
+                assert!(tape.events.len() <= 200);
+            }
+        }
     }
 }

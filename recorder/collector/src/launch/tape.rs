@@ -24,6 +24,7 @@ pub fn default_name(program: &OsStr, pid: u32) -> PathBuf {
 }
 
 /// A tape that was opened.
+#[derive(Debug)]
 pub struct Opened {
     /// To write to.
     pub file: File,
