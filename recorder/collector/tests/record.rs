@@ -178,7 +178,7 @@ fn the_exit_status_is_the_program_s() {
         let output = record(&folder, &["--force", "sh", "-c", &format!("exit {status}")]);
         assert_eq!(output.status.code(), Some(status));
     }
-    for signal in [9, 15, 11, 1] {
+    for signal in [9, 15, 11, 14] {
         let output = record(&folder, &["--force", "-q", "sh", "-c", &format!("kill -{signal} $$")]);
         assert_eq!(output.status.signal(), Some(signal), "{}", text(&output.stderr));
         assert_eq!(text(&output.stderr), "");
