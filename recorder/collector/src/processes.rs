@@ -55,6 +55,8 @@ pub struct Image {
     pub foreign: bool,
     /// How it ended. Set: nothing new will come from it.
     pub end: Option<ProcessEnd>,
+    /// The status that it said it would end with.
+    pub exit_status: Option<i32>,
     /// The end is on the tape.
     pub end_told: bool,
     /// Number of its thread slots that are not yet drained.

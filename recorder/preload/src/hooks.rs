@@ -7,7 +7,7 @@ use crate::modules;
 use crate::real;
 use crate::stub::stubs;
 use crate::thread::Doing;
-use crate::{api, arch};
+use crate::{api, arch, sys};
 use heaptape_shm::entry::{api as number, kind, note};
 
 // Name and number of arguments of every exported function; the C API of the recorder stands in `api`.
@@ -32,6 +32,9 @@ stubs! {
     mremap/6 => mremap_hook;
     brk/1 => brk_hook;
     sbrk/1 => sbrk_hook;
+    _exit/1 => exit_hook;
+    _Exit/1 => exit_hook;
+    quick_exit/1 => quick_exit_hook;
     pthread_setname_np/2 => setname_hook;
     heaptape_mark/1 => api::mark;
     heaptape_start/0 => api::start;
@@ -145,24 +148,16 @@ unsafe extern "C" fn realloc_hook(old: Block, size: usize, slot: *const usize, f
 }
 
 unsafe extern "C" fn reallocarray_hook(old: Block, count: usize, size: usize, slot: *const usize, fp: usize) -> Block {
-    let real = || match (real::reallocarray(), count.checked_mul(size)) {
-        // SAFETY: the caller's own arguments.
-        (Some(real), _) => Some(unsafe { real(old, count, size) }),
-        // A libc before 2.26 does not have it.
-        // SAFETY: as above.
-        (None, Some(bytes)) => real::realloc().map(|real| unsafe { real(old, bytes) }),
-        (None, None) => Some(core::ptr::null_mut()),
+    let Some(bytes) = count.checked_mul(size) else {
+        real::out_of_memory();
+        event::failed();
+        return core::ptr::null_mut();
     };
+    // Not the real `reallocarray`: glibc's calls `realloc` by its public name, which is ours.
     // SAFETY: the caller's own arguments.
-    unsafe {
-        reallocated(
-            number::REALLOCARRAY,
-            old,
-            count.wrapping_mul(size),
-            site!(slot, fp),
-            real,
-        )
-    }
+    let real = || real::realloc().map(|real| unsafe { real(old, bytes) });
+    // SAFETY: as above.
+    unsafe { reallocated(number::REALLOCARRAY, old, bytes, site!(slot, fp), real) }
 }
 
 /// `realloc` and its kin. `real` is `None` before the real functions are known.
@@ -451,4 +446,22 @@ unsafe extern "C" fn setname_hook(thread: usize, name: *const core::ffi::c_char,
         }
     }
     status
+}
+
+unsafe extern "C" fn exit_hook(status: i32, _: *const usize, _: usize) {
+    life::exiting(status);
+    if let Some(real) = real::_exit() {
+        // SAFETY: the caller's own argument; it does not return.
+        unsafe { real(status) };
+    }
+    sys::exit(status)
+}
+
+unsafe extern "C" fn quick_exit_hook(status: i32, _: *const usize, _: usize) {
+    life::exiting(status);
+    if let Some(real) = real::quick_exit() {
+        // SAFETY: the caller's own argument; it does not return.
+        unsafe { real(status) };
+    }
+    sys::exit(status)
 }

@@ -14,6 +14,7 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use heaptape_shm::control::StackMode;
+use heaptape_shm::entry::note;
 use heaptape_shm::{Options, ProcessSlot, Segment, State, NONE};
 
 const VIRGIN: u32 = 0;
@@ -38,6 +39,8 @@ pub struct Page {
     on: AtomicU32,
     /// Slot of this process.
     process: AtomicU32,
+    /// Its id, as registered.
+    pid: AtomicU32,
     /// Threads that have recorded here so far.
     threads: AtomicU32,
 }
@@ -85,6 +88,10 @@ impl Recording {
     #[inline(always)]
     pub fn several_threads(&self) -> bool {
         self.page().threads.load(Ordering::Relaxed) > 1
+    }
+    /// Is the calling process the registered one, and not a child that runs in its memory (`vfork`)?
+    pub fn is_own(&self) -> bool {
+        self.page().pid.load(Ordering::Relaxed) == sys::pid()
     }
     /// One more thread records here.
     pub fn count_thread(&self) {
@@ -143,6 +150,32 @@ fn wake() -> Option<Recording> {
     }
 }
 
+/// Runs when the library is loaded: a process that never allocates is recorded too, and one that locks itself in has all that it needs by then.
+#[link_section = ".init_array"]
+#[used]
+static AT_LOAD: extern "C" fn() = at_load;
+
+extern "C" fn at_load() {
+    let errno = real::Errno::save();
+    real::prepare();
+    if attached().is_some() {
+        // Not at the first hook call: that may come from inside libc's own registration, under its lock.
+        real::register_at_exit(at_exit);
+    }
+    drop(errno);
+}
+
+extern "C" fn at_exit(status: i32, _: *mut core::ffi::c_void) {
+    exiting(status);
+}
+
+/// This process is about to end with a status, which nobody but its parent could know otherwise.
+pub fn exiting(status: i32) {
+    if let Some(recording) = attached().filter(Recording::is_own) {
+        event::lone_note(recording, note::EXIT, &status.to_le_bytes());
+    }
+}
+
 /// The first call of a hook: find the segment, register.
 fn start() -> Option<Recording> {
     // Before libc has set it there is nothing to know; a later call will try again.
@@ -197,6 +230,7 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
         return None;
     };
     page.process.store(slot, Ordering::Relaxed);
+    page.pid.store(pid, Ordering::Relaxed);
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
     page.on.store(1, Ordering::Release);
@@ -255,11 +289,13 @@ extern "C" {
 /// Value of `HEAPTAPE_SEGMENT`. Outer `None`: libc has no environment yet. Inner `None`: not set.
 fn segment_path() -> Option<Option<*const u8>> {
     const NAME: &[u8] = b"HEAPTAPE_SEGMENT=";
-    // SAFETY: the environment is a NULL-terminated array of NUL-terminated strings; nobody changes it this early.
+    // SAFETY: the environment is a NULL-terminated array of NUL-terminated strings; nobody changes it this early. Before libc has set its own pointer
+    // to it, it is found where the kernel has put it: behind the arguments, which `__libc_stack_end` points to.
     unsafe {
         let mut entry = environ;
         if entry.is_null() {
-            return None;
+            let arguments = real::stack_top()?;
+            entry = arguments.add(*(arguments as *const usize) + 2);
         }
         while !(*entry).is_null() {
             let text = *entry;

@@ -63,7 +63,6 @@ real_functions! {
     malloc: fn(usize) -> *mut u8;
     calloc: fn(usize, usize) -> *mut u8;
     realloc: fn(*mut u8, usize) -> *mut u8;
-    reallocarray: fn(*mut u8, usize, usize) -> *mut u8;
     free: fn(*mut u8) -> ();
     cfree: fn(*mut u8) -> ();
     free_sized: fn(*mut u8, usize) -> ();
@@ -80,6 +79,8 @@ real_functions! {
     mremap: fn(*mut u8, usize, usize, i32, *mut u8) -> *mut u8;
     brk: fn(*mut u8) -> i32;
     sbrk: fn(isize) -> *mut u8;
+    _exit: fn(i32) -> ();
+    quick_exit: fn(i32) -> ();
     pthread_setname_np: fn(usize, *const c_char) -> i32;
     // What else is asked of libc. All of it is looked up at once, at the first call of a hook: a later `dlsym` would take the place of an
     // error message that the target has yet to ask for.
@@ -89,6 +90,7 @@ real_functions! {
     pthread_attr_destroy: fn(*mut [u64; 8]) -> i32;
     __register_atfork: fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn(), *mut c_void) -> i32;
     _dl_find_object: fn(*const c_void, *mut [usize; 16]) -> i32;
+    on_exit: fn(extern "C" fn(i32, *mut c_void), *mut c_void) -> i32;
     dl_iterate_phdr: fn(VisitObject, *mut c_void) -> i32;
     // Not called: their addresses tell where the loader and its idea of the stack are.
     __tls_get_addr: fn() -> ();
@@ -128,6 +130,11 @@ fn resolve() {
     drop(errno);
 }
 
+/// Looks everything up, if that has not been done.
+pub fn prepare() {
+    resolve();
+}
+
 /// Has everything been looked up? What `dlsym` allocates and frees meanwhile is ours, and not recorded.
 pub fn is_resolved() -> bool {
     STATE.load(Ordering::Acquire) == RESOLVED
@@ -156,6 +163,13 @@ impl Errno {
     }
 }
 
+/// Sets the target's errno to ENOMEM, for a call that fails without asking the real function.
+pub fn out_of_memory() {
+    const ENOMEM: i32 = 12;
+    // SAFETY: libc gives the calling thread's own word.
+    unsafe { *__errno_location() = ENOMEM };
+}
+
 impl Drop for Errno {
     fn drop(&mut self) {
         // SAFETY: as above.
@@ -171,19 +185,30 @@ pub fn register_at_fork(before: extern "C" fn(), child: extern "C" fn()) {
     }
 }
 
+/// Registers a handler that runs in `exit` and is told the status.
+pub fn register_at_exit(handler: extern "C" fn(i32, *mut c_void)) {
+    if let Some(register) = on_exit() {
+        // SAFETY: glibc's `on_exit`; this library is never unloaded.
+        unsafe { register(handler, core::ptr::null_mut()) };
+    }
+}
+
 /// Is this `pthread_t` the calling thread's?
 pub fn is_this_thread(thread: usize) -> bool {
     // SAFETY: takes nothing.
     pthread_self().is_some_and(|this| unsafe { this() } == thread)
 }
 
-/// End of the main thread's stack, as the loader knows it.
+/// Where the kernel has put the number of arguments, the arguments and the environment: above all frames of the main thread.
+pub fn stack_top() -> Option<*const *const u8> {
+    // SAFETY: not a function but a pointer variable of the loader's, set before any program code runs.
+    let top = unsafe { *(__libc_stack_end()? as *const *const *const u8) };
+    (!top.is_null()).then_some(top)
+}
+
+/// End of the main thread's stack, 0 when unknown.
 pub fn stack_end() -> usize {
-    match __libc_stack_end() {
-        // SAFETY: not a function but a pointer variable of the loader's, set before any program code runs.
-        Some(variable) => (unsafe { *(variable as *const usize) } + 4096) & !4095,
-        None => 0,
-    }
+    stack_top().map_or(0, |top| (top as usize + 4096) & !4095)
 }
 
 /// Bounds of the calling thread's stack, `(0, 0)` when unknown. Calls libc, which may allocate.

@@ -167,3 +167,11 @@ pub fn stack_limit() -> usize {
     unsafe { raw_syscall!(Sysno::prlimit64, 0, RLIMIT_STACK, 0, limits.as_mut_ptr()) };
     limits[0].min(usize::MAX as u64) as usize
 }
+
+/// Ends the process.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: does not return.
+        unsafe { raw_syscall!(Sysno::exit_group, status) };
+    }
+}

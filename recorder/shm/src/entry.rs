@@ -59,6 +59,8 @@ pub mod note {
     pub const MODULE_GONE: u8 = 5;
     /// The process is about to fork: u64 stamp. A child's `ProcessSlot::stamp` is the same number.
     pub const FORK: u8 = 6;
+    /// The process is about to exit: i32 status.
+    pub const EXIT: u8 = 7;
 }
 
 /// Flags of an entry.

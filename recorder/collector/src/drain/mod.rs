@@ -333,6 +333,7 @@ impl<H: Host> Drain<H> {
                 maps_read: None,
                 foreign,
                 end: None,
+                exit_status: None,
                 end_told: false,
                 streams: 0,
                 drained_at: None,

@@ -363,6 +363,11 @@ impl<H: Host> Scribe<H> {
             return;
         }
         image.end_told = true;
+        // Nobody but its parent is told how a process ended; one that went by `exit` or `_exit` has said so itself.
+        let end = match (end, image.exit_status) {
+            (ProcessEnd::Gone, Some(status)) => ProcessEnd::Exit(status),
+            (end, _) => end,
+        };
         if let Some(process) = image.told {
             self.writer.record(time, Record::ProcessEnd { process, end });
         }
@@ -460,6 +465,11 @@ impl<H: Host> Scribe<H> {
                     name: bytes,
                 };
                 self.writer.record(time, Record::Marker(marker));
+            }
+            note::EXIT => {
+                if let Some(image) = self.images.get_mut(stream.image) {
+                    image.exit_status = bytes.first_chunk().map(|status| i32::from_le_bytes(*status) & 0xff);
+                }
             }
             note::FORK => self.fork_begun = word_at(&bytes, 0),
             // A process note is used when the image is told; kinds of later versions mean nothing here.
