@@ -287,6 +287,15 @@ impl Writer {
         }
     }
 
+    /// Tells of the modules that every stack leads to, while that can still be done at leisure. Must run on a stack of ours.
+    pub fn announce_usual(self) {
+        for address in modules::usual() {
+            if let Some(located) = modules::locate(address) {
+                modules::announce(&located, &mut |kind, bytes| self.module_note(kind, bytes));
+            }
+        }
+    }
+
     fn module_note(self, kind: modules::Note, bytes: &[u8]) -> bool {
         self.note(
             if kind == modules::Note::Gone {

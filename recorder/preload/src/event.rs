@@ -217,9 +217,11 @@ impl Writer {
         self.ring().producer.publish(words);
     }
 
-    /// The stamp for something that has just happened.
+    /// The stamp of now: after everything that this thread has seen, before everything that it does. An allocation must not seem older than the free
+    /// that made room for it, nor a free older than the allocation by another thread that has just handed the block over; a processor that works ahead
+    /// would read its counter before it has either. With one thread there is nobody to compare with.
     #[inline(always)]
-    fn stamp_after(&self) -> u64 {
+    fn stamp(&self) -> u64 {
         if self.recording.several_threads() {
             arch::stamp_after()
         } else {
@@ -234,7 +236,7 @@ impl Writer {
         let words = 2 + N + stack.push as usize;
         let room = self.room(words);
         if let Some(room) = room {
-            fill(room, stack.head(kind, api), self.stamp_after(), &fields, stack.fresh());
+            fill(room, stack.head(kind, api), self.stamp(), &fields, stack.fresh());
             self.publish(words);
         }
         stack.done(self, room.is_some());
@@ -245,7 +247,7 @@ impl Writer {
     #[inline(always)]
     pub fn bare_event<const N: usize>(self, kind: u8, fields: [u64; N]) {
         if let Some(room) = self.room(2 + N) {
-            fill(room, bare_head(kind, 0), arch::stamp(), &fields, &[]);
+            fill(room, bare_head(kind, 0), self.stamp(), &fields, &[]);
             self.publish(2 + N);
         }
         self.end();
@@ -257,7 +259,7 @@ impl Writer {
     pub fn around<T>(self, api: u8, site: Site, call: impl FnOnce() -> T, outcome: impl FnOnce(&T) -> Outcome) -> T {
         let stack = Stack::take(self, site);
         let room = self.room(6 + stack.push as usize);
-        let before = arch::stamp();
+        let before = self.stamp();
         self.slot.inflight.store(before, Ordering::Release);
         let result = call();
         let mut kept = false;
@@ -269,7 +271,7 @@ impl Writer {
             }
             (Some(room), Outcome::Moved { old, new, size }) => {
                 let head = stack.head(kind::REALLOC, api);
-                fill(room, head, self.stamp_after(), &[new, size, old, before], stack.fresh());
+                fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
                 self.publish(6 + stack.push as usize);
                 kept = true;
             }
@@ -283,7 +285,7 @@ impl Writer {
     #[inline(never)]
     pub fn unmapping(self, address: u64, length: u64, call: impl FnOnce() -> i32) -> i32 {
         let room = self.room(4);
-        let before = arch::stamp();
+        let before = self.stamp();
         self.slot.inflight.store(before, Ordering::Release);
         let status = call();
         if let (Some(room), 0) = (room, status) {
@@ -307,7 +309,7 @@ impl Writer {
         fill(
             &room[..3],
             bare_head(self::kind::NOTE, kind),
-            arch::stamp(),
+            self.stamp(),
             &[bytes.len() as u64],
             &[],
         );
@@ -405,11 +407,16 @@ pub fn process_note(recording: Recording, forked: bool) {
     }
     stack::on_cold_stack(|| {
         let mut text = [0u8; 3800];
-        let mut length = sys::read_link(c"/proc/self/exe", &mut text[..2047]);
-        text[length] = 0;
-        length += 1;
+        let path = life::executable();
+        text[..path.len()].copy_from_slice(path);
+        let mut length = path.len() + 1;
         length += sys::read_file(c"/proc/self/cmdline", &mut text[length..]);
         lone_note(recording, note::PROCESS, &text[..length]);
+        let slot: usize = 0;
+        if let Some(writer) = begin(recording, Site { slot: &slot, fp: 0 }) {
+            writer.announce_usual();
+            writer.end();
+        }
     });
 }
 

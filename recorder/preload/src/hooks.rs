@@ -32,6 +32,7 @@ stubs! {
     mremap/6 => mremap_hook;
     brk/1 => brk_hook;
     sbrk/1 => sbrk_hook;
+    prctl/6 => prctl_hook;
     _exit/1 => exit_hook;
     _Exit/1 => exit_hook;
     quick_exit/1 => quick_exit_hook;
@@ -464,4 +465,27 @@ unsafe extern "C" fn quick_exit_hook(status: i32, _: *const usize, _: usize) {
         unsafe { real(status) };
     }
     sys::exit(status)
+}
+
+/// `prctl` is looked at for the two things that take the CPU's counter away, after which reading it would kill the program.
+#[allow(clippy::too_many_arguments)]
+unsafe extern "C" fn prctl_hook(
+    option: i32,
+    first: usize,
+    second: usize,
+    third: usize,
+    fourth: usize,
+    _: usize,
+    _: *const usize,
+    _: usize,
+) -> i32 {
+    const PR_SET_SECCOMP: i32 = 22;
+    const SECCOMP_MODE_STRICT: usize = 1;
+    const PR_SET_TSC: i32 = 26;
+    const PR_TSC_SIGSEGV: usize = 2;
+    if (option, first) == (PR_SET_SECCOMP, SECCOMP_MODE_STRICT) || (option, first) == (PR_SET_TSC, PR_TSC_SIGSEGV) {
+        life::leave(b"heaptape: recording of this process ends here: prctl takes the CPU's counter away");
+    }
+    // SAFETY: the caller's own arguments.
+    real::prctl().map_or(-1, |real| unsafe { real(option, first, second, third, fourth) })
 }

@@ -57,6 +57,8 @@ pub struct Shared {
     /// Its options.
     pub options: Options,
     page: *const Page,
+    /// Path of the program, as long as it could be read.
+    executable: (*const u8, usize),
 }
 
 /// A recording that is under way in this process.
@@ -126,6 +128,18 @@ unsafe fn recording() -> Recording {
     Recording(unsafe { (*SHARED.0.get()).assume_init_ref() })
 }
 
+/// Path of the program of this process, empty when not known.
+pub fn executable() -> &'static [u8] {
+    if PAGE.load(Ordering::Acquire).is_null() {
+        return &[];
+    }
+    // SAFETY: `SHARED` was written before `PAGE` was published; the memory is never unmapped.
+    unsafe {
+        let (path, length) = recording().executable;
+        core::slice::from_raw_parts(path, length)
+    }
+}
+
 /// The generation of this process since the first of its line.
 #[inline(always)]
 pub fn generation() -> u32 {
@@ -169,6 +183,15 @@ extern "C" fn at_exit(status: i32, _: *mut core::ffi::c_void) {
     exiting(status);
 }
 
+/// Ends the recording of this process, which goes on without: it is about to do something after which the recorder's way of working would harm it. The tape says so.
+pub fn leave(reason: &[u8]) {
+    if let Some(recording) = attached().filter(Recording::is_own) {
+        event::lone_note(recording, note::MARKER, reason);
+        LIFE.store(OFF, Ordering::Release);
+        recording.page().on.store(0, Ordering::Release);
+    }
+}
+
 /// This process is about to end with a status, which nobody but its parent could know otherwise.
 pub fn exiting(status: i32) {
     if let Some(recording) = attached().filter(Recording::is_own) {
@@ -207,8 +230,25 @@ fn map(path: *const u8) -> Option<&'static Page> {
     // Without this, only forks through libc are noticed (`after_fork_in_child`).
     sys::wipe_on_fork(page as *mut u8, 4096);
     modules::prepare();
+    let path = sys::memory(modules::MOST_PATH);
+    if path.is_null() {
+        return None;
+    }
+    // Read once, now: later there may be no /proc, or no leave to look.
+    // SAFETY: fresh memory of this length.
+    let length = sys::read_link(c"/proc/self/exe", unsafe {
+        core::slice::from_raw_parts_mut(path, modules::MOST_PATH)
+    });
+    let executable = (path as *const u8, length);
     // SAFETY: only one thread starts, and nobody reads before `PAGE` is published.
-    unsafe { (*SHARED.0.get()).write(Shared { segment, options, page }) };
+    unsafe {
+        (*SHARED.0.get()).write(Shared {
+            segment,
+            options,
+            page,
+            executable,
+        })
+    };
     PAGE.store(page, Ordering::Release);
     // SAFETY: zeroed memory is a valid Page, and it is never unmapped.
     Some(unsafe { &*page })

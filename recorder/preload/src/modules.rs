@@ -5,7 +5,7 @@
 //! or freeing. `dlopen` and `dlclose` themselves are not hooked: the loader looks at their caller.
 #![allow(unsafe_code)]
 
-use crate::{real, stack, sys};
+use crate::{life, real, stack};
 use core::ffi::{c_char, c_void, CStr};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 const MOST_MODULES: usize = 2048;
 
 /// Bytes of a path that are passed on.
-const MOST_PATH: usize = 2048;
+pub const MOST_PATH: usize = 2048;
 
 /// A loaded object as the loader describes it.
 #[derive(Clone, Copy)]
@@ -90,6 +90,36 @@ pub fn note_caller(address: usize) -> bool {
 #[inline(always)]
 pub fn changed() -> bool {
     CHANGED.load(Ordering::Relaxed)
+}
+
+/// Where the program, libc and the loader lie: modules that every stack leads to.
+pub fn usual() -> [usize; 3] {
+    let program = real::stack_top().map_or(0, program_entry);
+    [
+        program,
+        LIBC_START.load(Ordering::Relaxed),
+        LOADER_START.load(Ordering::Relaxed),
+    ]
+}
+
+/// The program's entry point, from the vector that the kernel has put behind the environment.
+fn program_entry(arguments: *const *const u8) -> usize {
+    const AT_ENTRY: usize = 9;
+    // SAFETY: arguments and environment end with a null pointer each, the vector with a pair of key 0; all of it is the kernel's.
+    unsafe {
+        let mut at = arguments.add(*(arguments as *const usize) + 2);
+        while !(*at).is_null() {
+            at = at.add(1);
+        }
+        let mut pair = at.add(1) as *const [usize; 2];
+        while (*pair)[0] != 0 {
+            if (*pair)[0] == AT_ENTRY {
+                return (*pair)[1];
+            }
+            pair = pair.add(1);
+        }
+    }
+    0
 }
 
 /// Looks up the loaded object that contains an address.
@@ -303,12 +333,8 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     {
         return;
     }
-    let mut own_path = [0u8; MOST_PATH];
     let path = match name {
-        [] => {
-            let length = sys::read_link(c"/proc/self/exe", &mut own_path);
-            &own_path[..length]
-        }
+        [] => life::executable(),
         name => &name[..name.len().min(MOST_PATH)],
     };
     let mut note = [0u8; 28 + 64 + MOST_PATH];

@@ -79,6 +79,7 @@ real_functions! {
     mremap: fn(*mut u8, usize, usize, i32, *mut u8) -> *mut u8;
     brk: fn(*mut u8) -> i32;
     sbrk: fn(isize) -> *mut u8;
+    prctl: fn(i32, usize, usize, usize, usize) -> i32;
     _exit: fn(i32) -> ();
     quick_exit: fn(i32) -> ();
     pthread_setname_np: fn(usize, *const c_char) -> i32;
