@@ -340,7 +340,10 @@ macro_rules! mmap_hooks {
         unsafe extern "C" fn $hook(
             address: Block, length: usize, protection: i32, flags: i32, fd: i32, offset: i64, slot: *const usize, fp: usize,
         ) -> Block {
-            let Some(real) = real::$real() else { return MAP_FAILED };
+            let Some(real) = real::$real() else {
+                // An allocator behind us that begins to work while it is looked up (jemalloc does).
+                return sys::map(address, length, protection, flags, fd, offset).unwrap_or(MAP_FAILED);
+            };
             // SAFETY: the caller's own arguments.
             let result = unsafe { real(address, length, protection, flags, fd, offset) };
             if result == MAP_FAILED {
@@ -360,9 +363,9 @@ mmap_hooks! {
 }
 
 unsafe extern "C" fn munmap_hook(address: Block, length: usize, slot: *const usize, fp: usize) -> i32 {
-    const EINVAL: usize = 22;
     let Some(real) = real::munmap() else {
-        return -(EINVAL as i32);
+        // SAFETY: the caller's own arguments.
+        return unsafe { sys::unmap(address, length) };
     };
     let site = site!(slot, fp);
     modules::note_caller(site.caller());

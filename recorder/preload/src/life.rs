@@ -39,8 +39,6 @@ pub struct Page {
     on: AtomicU32,
     /// Slot of this process.
     process: AtomicU32,
-    /// Its id, as registered.
-    pid: AtomicU32,
     /// Threads that have recorded here so far.
     threads: AtomicU32,
 }
@@ -90,10 +88,6 @@ impl Recording {
     #[inline(always)]
     pub fn several_threads(&self) -> bool {
         self.page().threads.load(Ordering::Relaxed) > 1
-    }
-    /// Is the calling process the registered one, and not a child that runs in its memory (`vfork`)?
-    pub fn is_own(&self) -> bool {
-        self.page().pid.load(Ordering::Relaxed) == sys::pid()
     }
     /// One more thread records here.
     pub fn count_thread(&self) {
@@ -185,16 +179,17 @@ extern "C" fn at_exit(status: i32, _: *mut core::ffi::c_void) {
 
 /// Ends the recording of this process, which goes on without: it is about to do something after which the recorder's way of working would harm it. The tape says so.
 pub fn leave(reason: &[u8]) {
-    if let Some(recording) = attached().filter(Recording::is_own) {
+    if let Some(recording) = attached() {
         event::lone_note(recording, note::MARKER, reason);
         LIFE.store(OFF, Ordering::Release);
         recording.page().on.store(0, Ordering::Release);
     }
 }
 
-/// This process is about to end with a status, which nobody but its parent could know otherwise.
+/// This process is about to end with a status, which nobody but its parent could know otherwise. A child that runs in its parent's memory (`vfork`) says so in
+/// its parent's name, but its parent comes here later, and the last word counts. To ask the system who we are might be forbidden.
 pub fn exiting(status: i32) {
-    if let Some(recording) = attached().filter(Recording::is_own) {
+    if let Some(recording) = attached() {
         event::lone_note(recording, note::EXIT, &status.to_le_bytes());
     }
 }
@@ -270,7 +265,6 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
         return None;
     };
     page.process.store(slot, Ordering::Relaxed);
-    page.pid.store(pid, Ordering::Relaxed);
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
     page.on.store(1, Ordering::Release);

@@ -51,10 +51,17 @@ pub fn memory(bytes: usize) -> *mut u8 {
 /// Gives memory back.
 ///
 /// # Safety
-/// It came from [`memory`] with this length, and nobody uses it any more.
-pub unsafe fn unmap(address: *mut u8, bytes: usize) {
+/// Nobody uses this memory any more.
+pub unsafe fn unmap(address: *mut u8, bytes: usize) -> i32 {
     // SAFETY: the caller's promise.
-    unsafe { raw_syscall!(Sysno::munmap, address, bytes) };
+    checked(unsafe { raw_syscall!(Sysno::munmap, address, bytes) }).map_or(-1, |_| 0)
+}
+
+/// `mmap` on behalf of the target; `None` when it fails.
+pub fn map(address: *mut u8, length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> Option<*mut u8> {
+    // SAFETY: what the target asks of its own address space.
+    let result = unsafe { raw_syscall!(Sysno::mmap, address, length, protection, flags, fd, offset) };
+    checked(result).map(|address| address as *mut u8)
 }
 
 /// Makes memory read as zeros in forked children. `false` where the kernel cannot (before 4.14).
