@@ -114,6 +114,7 @@ impl<S: Sink> Output<S> {
 }
 
 #[cfg(test)]
+/// Sinks that fail.
 pub mod testing {
     use super::*;
 

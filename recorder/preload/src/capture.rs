@@ -126,7 +126,7 @@ impl Stack {
 }
 
 impl Writer {
-    fn own(&self) -> &mut Thread {
+    fn own<'a>(self) -> &'a mut Thread {
         // SAFETY: this thread's own state; who borrows it here lets go before the next borrows it.
         unsafe { &mut *self.thread }
     }

@@ -150,7 +150,7 @@ impl Writer {
 
     /// This thread's ring.
     #[inline(always)]
-    fn ring(&self) -> &mut Level {
+    fn ring<'a>(self) -> &'a mut Level {
         // SAFETY: this thread's own state; a signal handler that interrupts us writes at another level.
         unsafe { &mut (*self.thread).levels[self.level as usize] }
     }

@@ -270,8 +270,8 @@ unsafe extern "C" fn posix_memalign_hook(
     // SAFETY: the caller's own arguments.
     let status = unsafe { real(result, align, size) };
     drop(inside);
-    // SAFETY: on success the function has stored the block there.
     let block = if status == 0 {
+        // SAFETY: on success the function has stored the block there.
         unsafe { *result }
     } else {
         core::ptr::null_mut()

@@ -5,6 +5,8 @@
 //!
 //! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record, with the stack that [`capture`] takes). [`life`] owns the life cycle and is the only
 //! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are.
+// These docs are for who works on the library: nothing in it is public.
+#![allow(rustdoc::private_intra_doc_links)]
 #![no_std]
 
 mod api;

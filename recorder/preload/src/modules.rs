@@ -141,10 +141,10 @@ fn locate_by(find: FindObject, address: usize) -> Option<Located> {
     }
     let map = result[3] as *const usize;
     // `struct link_map` begins with l_addr and l_name.
-    // SAFETY: the loader's entry of an object that is loaded now.
     let (bias, name) = if map.is_null() {
         (result[1], 0)
     } else {
+        // SAFETY: the loader's entry of an object that is loaded now.
         unsafe { (*map, *map.add(1)) }
     };
     Some(Located {
@@ -241,7 +241,7 @@ fn program_headers(located: &Located) -> &'static [ProgramHeader] {
         let offset = (head.add(32) as *const u64).read_unaligned() as usize;
         let size = (head.add(54) as *const u16).read_unaligned() as usize;
         let count = (head.add(56) as *const u16).read_unaligned() as usize;
-        if size != core::mem::size_of::<ProgramHeader>() || offset % 8 != 0 || offset + count * size > 4096 {
+        if size != core::mem::size_of::<ProgramHeader>() || !offset.is_multiple_of(8) || offset + count * size > 4096 {
             return &[];
         }
         core::slice::from_raw_parts(head.add(offset) as *const ProgramHeader, count)
@@ -260,7 +260,7 @@ fn build_id(located: &Located) -> &'static [u8] {
             continue;
         }
         let mut at = 0;
-        while at + 12 <= size {
+        while at + 16 <= size {
             // SAFETY: within a note segment of a loaded object, checked against its bounds.
             let [name_size, data_size, kind] = unsafe { ((start + at) as *const [u32; 3]).read_unaligned() };
             let data_at = at + 12 + (name_size as usize).next_multiple_of(4);
@@ -269,11 +269,8 @@ fn build_id(located: &Located) -> &'static [u8] {
                 break;
             }
             // SAFETY: as above.
-            if kind == NT_GNU_BUILD_ID
-                && name_size == 4
-                && unsafe { ((start + at + 12) as *const [u8; 4]).read_unaligned() } == *b"GNU\0"
-                && data_size <= 64
-            {
+            let name = unsafe { ((start + at + 12) as *const [u8; 4]).read_unaligned() };
+            if kind == NT_GNU_BUILD_ID && name_size == 4 && name == *b"GNU\0" && data_size <= 64 {
                 // SAFETY: as above.
                 return unsafe { core::slice::from_raw_parts((start + data_at) as *const u8, data_size as usize) };
             }

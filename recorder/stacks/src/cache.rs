@@ -89,8 +89,8 @@ impl StackCache {
     ) -> Result<Capture, Overflow> {
         let home = self.low <= innermost.slot && innermost.slot < self.high;
         let limit = if home { self.high } else { usize::MAX };
-        // SAFETY: inside the thread's own stack, by the line above.
         let standing = if home {
+            // SAFETY: inside the thread's own stack.
             unsafe { self.verified(frames, innermost.slot) }
         } else {
             0

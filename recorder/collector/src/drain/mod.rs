@@ -1,7 +1,7 @@
 //! Draining the rings of all threads into one globally ordered stream.
 //!
 //! Stamps order all events; the only question is up to which stamp everything is known. In a round, after reading the clock (`now`), each slot gives a bound on what it may still
-//! publish ([`Stream::look`]): an idle thread nothing earlier than `now`, one inside an event nothing earlier than that event's stamp or than its last one.
+//! publish (`Stream::look`): an idle thread nothing earlier than `now`, one inside an event nothing earlier than that event's stamp or than its last one.
 //! Everything below the least bound, the *watermark*, is merged and written; the rest stays in the rings until a later round.
 //!
 //! The watermark stays [`MARGIN_NANOS`] behind `now`: a thread's mark "inside an event" and its stamp pass through a store buffer and an out-of-order processor, so that the stamp can
