@@ -99,6 +99,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
         loop {
             let round = self.drain.round();
             let now = Instant::now();
+            self.drain.status_to_come = self.launched_end.is_none() && self.channel.is_some();
             if self.launched_end.is_some() || now - swept >= SWEEP_INTERVAL || self.drain.slots_short() {
                 swept = now;
                 self.drain.sweep();

@@ -87,6 +87,8 @@ pub struct Drain<H> {
     lost_processes: u32,
     /// Process id of the launched program, which is of this namespace whatever it looks like.
     pub launched: u32,
+    /// The launcher is yet to say how that program ended: until then nobody else judges it.
+    pub status_to_come: bool,
     /// Index from which the next sweep of threads goes on.
     sweep_from: usize,
 }
@@ -126,6 +128,7 @@ impl<H: Host> Drain<H> {
             lost_no_slot: 0,
             lost_processes: 0,
             launched: 0,
+            status_to_come: false,
             sweep_from: 0,
         }
     }

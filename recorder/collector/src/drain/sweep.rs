@@ -46,6 +46,7 @@ impl<H: Host> Drain<H> {
                 // Without an identity it was gone before it could be looked at, unless its id is of another namespace.
                 None => image.foreign,
             };
+            let alive = alive || (self.status_to_come && image.pid == self.launched);
             native_alive |= alive && !image.foreign;
             if !alive {
                 self.end_image(id, ProcessEnd::Gone);
