@@ -8,8 +8,10 @@
 
 use crate::host::{Identity, ProcessFacts};
 use crate::modules::Space;
+use crate::python::Numbers;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
 use heaptape_format::{Micros, ProcessIx};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -49,6 +51,8 @@ pub struct Image {
     pub facts: ProcessFacts,
     /// Its modules.
     pub space: Rc<Space>,
+    /// What its numbers of Python code and types mean; its threads hold it, too.
+    pub numbers: Rc<RefCell<Numbers>>,
     /// When `/proc/PID/maps` was last read for an address in no module.
     pub maps_read: Option<Micros>,
     /// Its id is of another process id namespace.

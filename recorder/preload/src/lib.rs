@@ -4,7 +4,8 @@
 //! never ends the program. When it cannot record, it forwards.
 //!
 //! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record, with the stack that [`capture`] takes). [`life`] owns the life cycle and is the only
-//! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are.
+//! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are. [`python`] adds the allocators and the
+//! frames of an interpreter.
 // These docs are for who works on the library: nothing in it is public.
 #![allow(rustdoc::private_intra_doc_links)]
 #![no_std]
@@ -16,6 +17,7 @@ mod event;
 mod hooks;
 mod life;
 mod modules;
+mod python;
 mod real;
 mod stack;
 mod stub;

@@ -9,7 +9,7 @@
 //! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
 #![allow(unsafe_code)]
 
-use crate::{arch, event, modules, real, stack, sys, thread};
+use crate::{arch, event, modules, python, real, stack, sys, thread};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -166,7 +166,8 @@ static AT_LOAD: extern "C" fn() = at_load;
 extern "C" fn at_load() {
     let errno = real::Errno::save();
     real::prepare();
-    if attached().is_some() {
+    if let Some(recording) = attached() {
+        python::look_everywhere(recording);
         // Not at the first hook call: that may come from inside libc's own registration, under its lock.
         real::register_at_exit(at_exit);
     }
@@ -308,6 +309,7 @@ fn wake_after_fork() -> Option<Recording> {
     thread::forget_parent();
     stack::forget_parent();
     modules::forget_parent();
+    python::forget_parent();
     LIFE.store(READY, Ordering::Release);
     let stamp = match FORK_STAMP.swap(0, Ordering::Relaxed) {
         0 => arch::stamp(),
