@@ -6,6 +6,7 @@ use super::output::print;
 use super::Failure;
 use crate::query::{self, Group, LeakQuery, Query, Statistics, TimeSpec};
 use crate::report::{json, text_statistics, text_tree, TextOptions, Units};
+use crate::symbols::View;
 use crate::table::{Heap, Moment};
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ pub(super) fn query_of(args: &QueryArgs) -> Result<Query, Failure> {
         group: args.by.group()?,
         filter: filter(&args.scope.filter),
         raw_frames: args.scope.filter.raw_frames,
+        view: View::default(),
         rows: args.rows,
     })
 }
@@ -25,6 +27,7 @@ pub(super) fn filter_query(args: &FilterArgs, group: Group, rows: usize) -> Quer
         group,
         filter: filter(args),
         raw_frames: args.raw_frames,
+        view: View::default(),
         rows,
     }
 }

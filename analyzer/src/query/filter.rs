@@ -130,6 +130,20 @@ impl Filter {
         included
     }
 
+    /// Whether the patterns accept a stack by the place that is shown for it. Patterns on modules alone are held against the place that
+    /// tells the module.
+    pub(crate) fn accepts_shown(&self, shown: Option<&Place>, library: Option<&Place>) -> bool {
+        let matches = |pattern: &Pattern| {
+            let place = if pattern.field == Field::Library {
+                library
+            } else {
+                shown
+            };
+            place.is_some_and(|place| pattern.matches(place))
+        };
+        (self.include.is_empty() || self.include.iter().any(matches)) && !self.exclude.iter().any(matches)
+    }
+
     /// Prepares the part of the filter that concerns rows for one heap.
     pub(crate) fn rows<'a>(&'a self, heap: &'a Heap) -> RowFilter<'a> {
         let processes: Vec<bool> = heap

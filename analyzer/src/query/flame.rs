@@ -100,17 +100,17 @@ fn fold(
     side: impl Fn(&mut (Level, Level)) -> &mut Level,
 ) {
     let stacks = || cells.keys().map(|&(stack, _)| stack);
-    let names = Names::of(heap, resolver, stacks());
+    let names = Names::of(heap, resolver, query.view, stacks());
     let accepted = accepted_stacks(heap, &names, query, stacks());
     for (&(stack, _), cell) in cells.iter().filter(|((stack, _), _)| accepted[stack.0 as usize]) {
         let mut frames: Vec<String> = names
             .stack(heap, stack)
             .take(DEEPEST)
-            .map(|place| place.function_or_address())
+            .map(|place| place.flame_name())
             .collect();
         frames.reverse();
         if frames.is_empty() {
-            frames.push("[no stack]".to_owned());
+            frames.push(query.view.nothing().to_owned());
         }
         let level = side(lines.entry(frames).or_default());
         level.size += cell.all.size;

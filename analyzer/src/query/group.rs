@@ -1,7 +1,8 @@
 //! What rows of a report are made of: the groupings and their keys.
 
 use super::site::Sites;
-use crate::symbols::{Names, Place};
+use super::Query;
+use crate::symbols::{Names, Place, View};
 use crate::table::Heap;
 use crate::tape::{FrameIx, StackIx};
 use crate::text::Text;
@@ -105,18 +106,20 @@ pub(crate) struct Keys<'a> {
     heap: &'a Heap,
     names: &'a Names,
     group: Group,
+    view: View,
     pub(crate) sites: Sites<'a>,
     /// The labels of frames met so far: tracebacks share their texts.
     labels: HashMap<FrameIx, Vec<KeyFrame>>,
 }
 
 impl<'a> Keys<'a> {
-    pub(crate) fn new(heap: &'a Heap, names: &'a Names, group: Group, raw_frames: bool) -> Keys<'a> {
+    pub(crate) fn new(heap: &'a Heap, names: &'a Names, query: &Query) -> Keys<'a> {
         Keys {
             heap,
             names,
-            group,
-            sites: Sites::new(heap, names, raw_frames),
+            group: query.group,
+            view: query.view,
+            sites: Sites::new(heap, names, query.raw_frames),
             labels: HashMap::new(),
         }
     }
@@ -126,10 +129,14 @@ impl<'a> Keys<'a> {
         if !self.group.is_by_stack() {
             return (self.plain(aux), None);
         }
-        let Some(site) = self.sites.site(stack) else {
+        let site = match self.group {
+            Group::Library => self.sites.library_site(stack),
+            _ => self.sites.site(stack),
+        };
+        let Some(site) = site else {
             return (
                 Key {
-                    name: "[no stack]".to_owned(),
+                    name: self.view.nothing().to_owned(),
                     ..Key::default()
                 },
                 None,

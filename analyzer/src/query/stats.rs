@@ -5,7 +5,7 @@ use super::group::Keys;
 use super::site::Sites;
 use super::{Filter, Group, Key};
 use crate::report;
-use crate::symbols::{Names, Resolver};
+use crate::symbols::{Names, Resolver, View};
 use crate::table::{Heap, Level, Moment};
 use crate::tape::StackIx;
 use crate::text::Text;
@@ -21,6 +21,8 @@ pub struct Query {
     pub filter: Filter,
     /// Show the innermost frame whatever it is; see [`super::is_wrapper`].
     pub raw_frames: bool,
+    /// Which frames are looked at.
+    pub view: View,
     /// Most rows to give; 0 for all.
     pub rows: usize,
 }
@@ -31,6 +33,7 @@ impl Default for Query {
             group: Group::Line,
             filter: Filter::default(),
             raw_frames: false,
+            view: View::default(),
             rows: 10,
         }
     }
@@ -129,8 +132,8 @@ pub(super) fn gather(
     let filter = &query.filter;
     let needs_names = query.group.is_by_stack() || filter.has_patterns();
     let stacks = cells.keys().map(|&(stack, _)| stack).filter(|_| needs_names);
-    let names = Names::of(heap, resolver, stacks);
-    let mut keys = Keys::new(heap, &names, query.group, query.raw_frames);
+    let names = Names::of(heap, resolver, query.view, stacks);
+    let mut keys = Keys::new(heap, &names, query);
     let mut groups: HashMap<Key, (Cell, Option<Text>)> = HashMap::new();
     for (&(stack, aux), cell) in cells {
         if filter.has_patterns() && !is_accepted(heap, &names, filter, &mut keys.sites, stack) {
@@ -215,6 +218,7 @@ fn is_accepted(heap: &Heap, names: &Names, filter: &Filter, sites: &mut Sites<'_
     if filter.all_frames {
         filter.accepts(names.stack(heap, stack))
     } else {
-        filter.accepts(sites.site(stack).into_iter())
+        let library = sites.library_site(stack);
+        filter.accepts_shown(sites.site(stack), library)
     }
 }

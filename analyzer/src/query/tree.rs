@@ -49,19 +49,30 @@ pub struct Tree {
 /// total, and levels below `depth`, are left out.
 pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usize, resolver: &dyn Resolver) -> Tree {
     let cells = sum_live(heap, moment, &query.filter, Group::Traceback);
-    let names = Names::of(heap, resolver, cells.keys().map(|&(stack, _)| stack));
+    let names = Names::of(heap, resolver, query.view, cells.keys().map(|&(stack, _)| stack));
     let accepted = accepted_stacks(heap, &names, query, cells.keys().map(|&(stack, _)| stack));
     let trie = &heap.catalog.stacks;
+    // The nearest frame outwards that the view shows, itself included, stands for every stack. Parents have lower ids than their children.
+    let mut shown = vec![StackTable::ROOT; trie.len()];
+    for stack in (1..trie.len() as u32).map(StackIx) {
+        let parent = trie.parent(stack).unwrap_or(StackTable::ROOT);
+        shown[stack.0 as usize] = if names.shows(heap, stack) {
+            stack
+        } else {
+            shown[parent.0 as usize]
+        };
+    }
     let mut own = vec![Level::default(); trie.len()];
     for (&(stack, _), cell) in cells.iter().filter(|((stack, _), _)| accepted[stack.0 as usize]) {
-        add(&mut own[stack.0 as usize], cell.all);
+        add(&mut own[shown[stack.0 as usize].0 as usize], cell.all);
     }
-    // Parents have lower ids than their children, so one pass from the end sums the subtrees.
+    // One pass from the end sums the subtrees.
     let mut totals = own.clone();
     let mut children: BTreeMap<StackIx, Vec<StackIx>> = BTreeMap::new();
     for stack in (1..trie.len() as u32).rev().map(StackIx) {
         let total = totals[stack.0 as usize];
         if let Some(parent) = trie.parent(stack).filter(|_| total.count > 0) {
+            let parent = shown[parent.0 as usize];
             add(&mut totals[parent.0 as usize], total);
             children.entry(parent).or_default().push(stack);
         }
@@ -78,7 +89,20 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
         depth: depth.min(DEEPEST),
     };
     let outermost = builder.enter(StackTable::ROOT);
-    let (roots, omitted) = builder.level(outermost, 0);
+    let (mut roots, omitted) = builder.level(outermost, 0);
+    if own[0].count > 0 {
+        let frame = KeyFrame {
+            location: Text::new(query.view.nothing()),
+            function: None,
+        };
+        roots.push(Node {
+            frame,
+            total: own[0],
+            own: own[0],
+            children: Vec::new(),
+            omitted: 0,
+        });
+    }
     Tree {
         tape: heap.name.clone(),
         at: Instant::of(heap, moment),

@@ -12,7 +12,7 @@ mod names;
 pub use demangle::demangle;
 pub use locate::Options;
 pub use module::Coverage;
-pub use names::{Names, Place, Resolver};
+pub use names::{Language, Names, Place, Resolver, View};
 
 use crate::table::Heap;
 use crate::tape::{FrameIx, PlaceKind};
