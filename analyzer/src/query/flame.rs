@@ -2,7 +2,7 @@
 
 use super::cells::{sum_live, sum_rows, Cells};
 use super::stats::accepted_stacks;
-use super::{Group, Query};
+use super::{Grouping, Query};
 use crate::symbols::{Names, Resolver};
 use crate::table::{Heap, Level, Moment};
 use serde::Serialize;
@@ -60,19 +60,14 @@ pub enum Span {
 
 /// Folded stacks of one state or span.
 pub fn flame(heap: &Heap, span: &Span, query: &Query, resolver: &dyn Resolver) -> Flame {
+    let by = Grouping::default();
     let cells = match span {
-        Span::At(moment) => sum_live(heap, moment, &query.filter, Group::Traceback),
+        Span::At(moment) => sum_live(heap, moment, &query.filter, &by),
         Span::Between(from, until) => {
             let wanted = query.filter.rows(heap);
             let first = heap.allocations.born_before(from.cut);
             let last = heap.allocations.born_before(until.cut).max(first);
-            sum_rows(
-                heap,
-                first..last,
-                Group::Traceback,
-                |row| wanted.accepts(row),
-                |_| false,
-            )
+            sum_rows(heap, first..last, &by, |row| wanted.accepts(row), |_| false)
         }
     };
     let mut lines = BTreeMap::new();
@@ -83,7 +78,7 @@ pub fn flame(heap: &Heap, span: &Span, query: &Query, resolver: &dyn Resolver) -
 /// Folded stacks of two states, side by side.
 pub fn flame_diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolver: &dyn Resolver) -> Flame {
     let mut lines = BTreeMap::new();
-    let cells = |(heap, moment): (&Heap, &Moment)| sum_live(heap, moment, &query.filter, Group::Traceback);
+    let cells = |(heap, moment): (&Heap, &Moment)| sum_live(heap, moment, &query.filter, &Grouping::default());
     fold(old.0, &cells(old), query, resolver, &mut lines, |sides| &mut sides.0);
     fold(new.0, &cells(new), query, resolver, &mut lines, |sides| &mut sides.1);
     finish(lines)
@@ -113,8 +108,7 @@ fn fold(
             frames.push(query.view.nothing().to_owned());
         }
         let level = side(lines.entry(frames).or_default());
-        level.size += cell.all.size;
-        level.count += cell.all.count;
+        level.add(cell.all);
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 /// A process that had ended by then has no part in it. A block belongs to the process that allocated it; what a fork copied is counted
 /// again only when the filter says so.
 pub fn snapshot(heap: &Heap, moment: &Moment, query: &Query, resolver: &dyn Resolver) -> Statistics {
-    let cells = sum_live(heap, moment, &query.filter, query.group);
+    let cells = sum_live(heap, moment, &query.filter, &query.by);
     let groups = gather(heap, &cells, query, resolver);
     statistics(heap, moment, groups, query)
 }

@@ -1,9 +1,9 @@
 //! The call tree from the outside in: who called whom to hold how much.
 
 use super::cells::sum_live;
-use super::group::KeyFrame;
+use super::key::KeyFrame;
 use super::stats::accepted_stacks;
-use super::{Group, Instant, Query};
+use super::{Grouping, Instant, Query};
 use crate::symbols::{Names, Resolver};
 use crate::table::{Heap, Level, Moment};
 use crate::tape::{StackIx, StackTable};
@@ -48,7 +48,7 @@ pub struct Tree {
 /// The call tree of what was alive at `moment`. `query.rows` is the most children of a node; children below `least` millionths of the
 /// total, and levels below `depth`, are left out.
 pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usize, resolver: &dyn Resolver) -> Tree {
-    let cells = sum_live(heap, moment, &query.filter, Group::Traceback);
+    let cells = sum_live(heap, moment, &query.filter, &Grouping::default());
     let names = Names::of(heap, resolver, query.view, cells.keys().map(|&(stack, _)| stack));
     let accepted = accepted_stacks(heap, &names, query, cells.keys().map(|&(stack, _)| stack));
     let trie = &heap.catalog.stacks;
@@ -64,7 +64,7 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
     }
     let mut own = vec![Level::default(); trie.len()];
     for (&(stack, _), cell) in cells.iter().filter(|((stack, _), _)| accepted[stack.0 as usize]) {
-        add(&mut own[shown[stack.0 as usize].0 as usize], cell.all);
+        own[shown[stack.0 as usize].0 as usize].add(cell.all);
     }
     // One pass from the end sums the subtrees.
     let mut totals = own.clone();
@@ -73,7 +73,7 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
         let total = totals[stack.0 as usize];
         if let Some(parent) = trie.parent(stack).filter(|_| total.count > 0) {
             let parent = shown[parent.0 as usize];
-            add(&mut totals[parent.0 as usize], total);
+            totals[parent.0 as usize].add(total);
             children.entry(parent).or_default().push(stack);
         }
     }
@@ -91,12 +91,8 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
     let outermost = builder.enter(StackTable::ROOT);
     let (mut roots, omitted) = builder.level(outermost, 0);
     if own[0].count > 0 {
-        let frame = KeyFrame {
-            location: Text::new(query.view.nothing()),
-            function: None,
-        };
         roots.push(Node {
-            frame,
+            frame: KeyFrame::without_place(query.view.nothing()),
             total: own[0],
             own: own[0],
             children: Vec::new(),
@@ -110,11 +106,6 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
         roots,
         omitted,
     }
-}
-
-fn add(sum: &mut Level, more: Level) {
-    sum.size += more.size;
-    sum.count += more.count;
 }
 
 /// A position in the tree: a node of the trie, and how many of its frame's places lie further in.
@@ -161,9 +152,9 @@ impl Builder<'_> {
             .map(|(frame, positions)| {
                 let (mut total, mut own) = (Level::default(), Level::default());
                 for &(stack, inner) in &positions {
-                    add(&mut total, self.totals[stack.0 as usize]);
+                    total.add(self.totals[stack.0 as usize]);
                     if inner == 0 {
-                        add(&mut own, self.own[stack.0 as usize]);
+                        own.add(self.own[stack.0 as usize]);
                     }
                 }
                 (
