@@ -64,6 +64,9 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// The call tree of what was alive at an instant
     Tree(TreeArgs),
+    /// Which memory Python's object allocator holds mapped, and what lives in it: why the resident set does not fall
+    #[command(after_help = "Example:\n  heaptape arenas svc.tape@50m --below 10")]
+    Arenas(ArenasArgs),
     /// Draw a flame graph as SVG
     #[command(
         after_help = "Examples:\n  heaptape flamegraph svc.tape@peak\n  heaptape flamegraph svc.tape --between 10m..20m -o new.svg\n  heaptape flamegraph --diff svc.tape@10m svc.tape@50m"
@@ -249,12 +252,17 @@ pub struct ByArg {
 impl ByArg {
     /// The grouping.
     pub fn grouping(&self) -> Result<Grouping, super::Failure> {
-        let groups: Vec<Group> = self.by.iter().map(|by| by.group()).collect();
-        Grouping::new(&groups).map_err(|error| {
-            let names: Vec<&str> = groups.iter().map(|group| group.name()).collect();
-            super::Failure::Usage(format!("--by {}: {error}", names.join(",")))
-        })
+        grouping(&self.by)
     }
+}
+
+/// The grouping that a list on the command line means.
+pub fn grouping(by: &[By]) -> Result<Grouping, super::Failure> {
+    let groups: Vec<Group> = by.iter().map(|by| by.group()).collect();
+    Grouping::new(&groups).map_err(|error| {
+        let names: Vec<&str> = groups.iter().map(|group| group.name()).collect();
+        super::Failure::Usage(format!("--by {}: {error}", names.join(",")))
+    })
 }
 
 /// `--domain`.
@@ -391,6 +399,31 @@ pub struct TreeArgs {
     pub units: UnitsArg,
     #[command(flatten)]
     pub scope: ScopeArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ArenasArgs {
+    /// The tape and the instant (the end when none is named)
+    #[arg(value_name = "FILE[@TIME]")]
+    pub tape: String,
+    /// Show what keeps arenas mapped that are filled to less than this, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "25")]
+    pub below: u32,
+    /// What it is grouped by [default: type,line, or line in a tape without types]
+    #[arg(long = "by", value_name = "WHAT", value_delimiter = ',')]
+    pub by: Vec<By>,
+    /// Rows to print; 0 for all
+    #[arg(short = 'n', long = "rows", value_name = "N", default_value = "10")]
+    pub rows: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub units: UnitsArg,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub strict: StrictArg,
 }
 
 #[derive(Args, Debug)]

@@ -1,7 +1,8 @@
 //! What rows of a report are made of.
 
+use super::kind::Kind;
 use crate::table::{Domain, Heap};
-use heaptape_format::{ProcessIx, TypeIx};
+use heaptape_format::ProcessIx;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -76,40 +77,9 @@ impl Group {
             Group::Api => rows.api[row] as u64,
             Group::Domain => Domain::of(rows.api[row]) as u64,
             Group::Size => rows.size[row],
-            Group::Type => u64::from(Kind::of(rows.kind[row], Domain::of(rows.api[row])).number()),
+            Group::Type => u64::from(Kind::of_row(heap, row as u32).number()),
             Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library => 0,
         }
-    }
-}
-
-/// What a block holds, for a row by type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// An object of this type.
-    Object(TypeIx),
-    /// No object, or one whose type is not known, from this allocator.
-    Untyped(Domain),
-}
-
-impl Kind {
-    pub(crate) fn of(kind: TypeIx, domain: Domain) -> Kind {
-        match kind {
-            TypeIx::UNKNOWN => Kind::Untyped(domain),
-            kind => Kind::Object(kind),
-        }
-    }
-
-    /// Types count up, so the highest numbers are free for what has none.
-    fn number(self) -> u32 {
-        match self {
-            Kind::Object(kind) => kind.get(),
-            Kind::Untyped(domain) => u32::MAX - domain as u32,
-        }
-    }
-
-    fn from_number(number: u32) -> Kind {
-        let domain = Domain::ALL.get((u32::MAX - number) as usize);
-        domain.map_or(Kind::Object(TypeIx(number)), |&domain| Kind::Untyped(domain))
     }
 }
 
@@ -246,14 +216,5 @@ mod tests {
         assert_eq!(Grouping::new(&[]), Err(NotAGrouping));
         assert_eq!(Grouping::new(&[Group::Line, Group::Line]), Err(NotAGrouping));
         assert_eq!(Grouping::default().fact(Facts(0), Group::Size), None);
-    }
-
-    #[test]
-    fn a_block_without_a_type_is_told_from_every_type() {
-        for domain in Domain::ALL {
-            assert_eq!(Kind::from_number(Kind::Untyped(domain).number()), Kind::Untyped(domain));
-        }
-        let highest = Kind::Object(TypeIx(u32::MAX - 4));
-        assert_eq!(Kind::from_number(highest.number()), highest);
     }
 }

@@ -1,6 +1,7 @@
 //! What the allocations of a row have in common, in words.
 
-use super::group::{Facts, Grouping, Kind};
+use super::group::{Facts, Grouping};
+use super::kind::Kind;
 use super::site::Sites;
 use super::{Group, Query};
 use crate::symbols::{Names, Place, Sources, View};

@@ -4,7 +4,7 @@ use super::cells::sum_live;
 use super::stats::{gather, statistics};
 use super::{Query, Statistics};
 use crate::symbols::Resolver;
-use crate::table::{Heap, Level, MappingKind, Moment};
+use crate::table::{Heap, Level, MappingKind, MappingRow, Moment};
 use serde::Serialize;
 
 /// What was alive at `moment`.
@@ -27,6 +27,13 @@ pub struct MappedRow {
     pub level: Level,
 }
 
+/// Whether a piece of a mapping was there at a moment.
+pub(super) fn is_mapped(heap: &Heap, row: &MappingRow, moment: &Moment) -> bool {
+    row.birth < moment.cut
+        && row.death >= moment.cut
+        && row.process.is_none_or(|process| heap.is_process_alive(process, moment))
+}
+
 /// Address space that was mapped at a moment, by kind.
 pub fn mapped(heap: &Heap, moment: &Moment) -> Vec<MappedRow> {
     let mut rows: Vec<MappedRow> = [
@@ -41,13 +48,11 @@ pub fn mapped(heap: &Heap, moment: &Moment) -> Vec<MappedRow> {
     })
     .to_vec();
     for row in &heap.mappings.rows {
-        let is_alive = row.birth < moment.cut
-            && row.death >= moment.cut
-            && row.process.is_none_or(|process| heap.is_process_alive(process, moment));
-        if is_alive {
-            let level = &mut rows[row.kind as usize].level;
-            level.size += u128::from(row.length.get());
-            level.count += 1;
+        if is_mapped(heap, row, moment) {
+            rows[row.kind as usize].level.add(Level {
+                size: u128::from(row.length.get()),
+                count: 1,
+            });
         }
     }
     rows

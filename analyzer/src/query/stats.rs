@@ -1,13 +1,12 @@
 //! Statistics: rows of size and count, as tracemalloc has them.
 
 use super::cells::{Cell, Cells};
-use super::group::Kind;
 use super::key::Keys;
 use super::site::Sites;
-use super::{Filter, Group, Grouping, Key};
+use super::{Filter, Group, Grouping, Key, TypeShare};
 use crate::report;
 use crate::symbols::{Names, Resolver, View};
-use crate::table::{Domain, Heap, Level, Moment};
+use crate::table::{Heap, Level, Moment};
 use crate::tape::StackIx;
 use crate::text::Text;
 use hashbrown::HashMap;
@@ -99,26 +98,6 @@ pub(super) fn key_fields<S: Serializer>(key: &Key, serializer: S) -> Result<S::O
         map.serialize_entry("source", source)?;
     }
     map.end()
-}
-
-/// How much of what a report counts has a type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct TypeShare {
-    /// Blocks with a type, and all others of the allocator of Python's objects.
-    pub objects: Level,
-    /// Those others: they hold no object, or one whose type is not known.
-    pub untyped: Level,
-}
-
-impl TypeShare {
-    fn add(&mut self, kind: Kind, level: Level) {
-        if kind == Kind::Untyped(Domain::PyObj) {
-            self.untyped.add(level);
-        }
-        if matches!(kind, Kind::Object(_) | Kind::Untyped(Domain::PyObj)) {
-            self.objects.add(level);
-        }
-    }
 }
 
 /// Rows and their sums.

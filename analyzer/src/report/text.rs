@@ -28,7 +28,7 @@ pub fn text_instant(instant: &Instant) -> String {
 }
 
 /// `size=576 B, count=1, average=576 B`.
-fn level(level: Level, units: Units) -> String {
+pub(super) fn level(level: Level, units: Units) -> String {
     let mut text = format!("size={}, count={}", format_size(level.size, units), level.count);
     if level.count > 0 {
         let _ = write!(text, ", average={}", format_average(level.size, level.count, units));
