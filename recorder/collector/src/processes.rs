@@ -10,7 +10,7 @@ use crate::host::{Identity, ProcessFacts};
 use crate::modules::Space;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
 use heaptape_format::{Micros, ProcessIx};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::rc::Rc;
 
 /// Number of an image; never reused, unlike its slot.
@@ -76,8 +76,8 @@ pub struct Image {
 /// All images that still matter.
 #[derive(Debug, Default)]
 pub struct Images {
-    all: HashMap<ImageId, Image>,
-    by_slot: HashMap<u32, ImageId>,
+    all: FxHashMap<ImageId, Image>,
+    by_slot: FxHashMap<u32, ImageId>,
     next: u32,
     next_told: u32,
 }
