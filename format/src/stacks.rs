@@ -6,6 +6,7 @@
 //! each frame:  0, module, zigzag(offset - offset of the frame before)      native
 //!              1, process, zigzag(address - address of the frame before)   raw
 //!              2                                                           truncated
+//!              3, code, line                                               Python
 //! each stack:  its id - 1 - its parent's id
 //!              its frame: 0    the one after the newest that a stack of this block used, at first the first frame of the block
 //!                         1    the one that the last stack with the same key had; the key is the parent's frame if this
@@ -14,7 +15,7 @@
 //! ```
 
 use crate::bytes::{put_varint, unzigzag, zigzag, Cursor, Malformed};
-use crate::id::{Address, FrameId, ModuleIx, ProcessIx, StackId};
+use crate::id::{Address, CodeIx, FrameId, ModuleIx, ProcessIx, StackId};
 use crate::record::{Frame, Stacks};
 
 /// Slots of a new table; a power of two.
@@ -27,6 +28,7 @@ const EXPECTED: usize = 1 << 12;
 const NATIVE: u64 = 0;
 const RAW: u64 = 1;
 const TRUNCATED: u64 = 2;
+const PYTHON: u64 = 3;
 
 /// Interns values: an open-addressed table of ids over the list of values.
 struct Interner<T> {
@@ -101,6 +103,7 @@ fn frame_hash(frame: &Frame) -> u64 {
         Frame::Native { module, offset } => mix(offset ^ (u64::from(module.get()) << 48)),
         Frame::Raw { process, address } => mix(address.get() ^ (u64::from(process.get()) << 48) ^ 1),
         Frame::Truncated => 0,
+        Frame::Python { code, line } => mix(u64::from(code.get()) << 32 | u64::from(line) ^ 2),
     }
 }
 
@@ -307,6 +310,12 @@ impl StackTable {
                     put_varint(out, TRUNCATED);
                     continue;
                 }
+                Frame::Python { code, line } => {
+                    put_varint(out, PYTHON);
+                    put_varint(out, u64::from(code.get()));
+                    put_varint(out, u64::from(line));
+                    continue;
+                }
             };
             put_varint(out, kind);
             put_varint(out, u64::from(space));
@@ -405,6 +414,11 @@ pub(crate) fn decode(raw: &[u8], generation: u32, frames: u32, stacks: u32) -> R
             continue;
         }
         let space = cursor.varint32()?;
+        if kind == PYTHON {
+            let (code, line) = (CodeIx(space), cursor.varint32()?);
+            new.frames.push(Frame::Python { code, line });
+            continue;
+        }
         near = near.wrapping_add(unzigzag(cursor.varint()?) as u64);
         new.frames.push(match kind {
             NATIVE => Frame::Native {

@@ -29,12 +29,17 @@ pub struct MappedRow {
 
 /// Address space that was mapped at a moment, by kind.
 pub fn mapped(heap: &Heap, moment: &Moment) -> Vec<MappedRow> {
-    let mut rows: Vec<MappedRow> = [MappingKind::Anonymous, MappingKind::File, MappingKind::Brk]
-        .map(|kind| MappedRow {
-            kind,
-            level: Level::default(),
-        })
-        .to_vec();
+    let mut rows: Vec<MappedRow> = [
+        MappingKind::Anonymous,
+        MappingKind::File,
+        MappingKind::Brk,
+        MappingKind::Arena,
+    ]
+    .map(|kind| MappedRow {
+        kind,
+        level: Level::default(),
+    })
+    .to_vec();
     for row in &heap.mappings.rows {
         let is_alive = row.birth < moment.cut
             && row.death >= moment.cut

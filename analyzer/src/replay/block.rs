@@ -170,6 +170,7 @@ impl Digest {
                 let kind = match api {
                     MapApi::Anonymous => MappingKind::Anonymous,
                     MapApi::File => MappingKind::File,
+                    MapApi::PyArena => MappingKind::Arena,
                 };
                 self.mappings
                     .push(MappingChange::Map(row(address, length, stack(id), kind)));
@@ -204,6 +205,7 @@ impl Digest {
                 let new = row(new_end, Bytes(0), stack(id), MappingKind::Brk);
                 self.mappings.push(MappingChange::Break { old_end, new });
             }
+            Op::Typed { .. } => {}
         }
     }
 
