@@ -114,9 +114,12 @@ struct Node {
     frame: FrameId,
     /// The child that was asked for last; the root when there was none.
     child: StackId,
+    /// The sibling that was asked for after this one the last time; the root when there was none.
+    next: StackId,
 }
 
-/// Interns nodes. The nodes of a new path follow each other in memory, and a path that is walked again is mostly found from child to child, without hashing.
+/// Interns nodes. The nodes of a new path follow each other in memory, and paths that are walked again
+/// in the same order are found from node to node, without hashing.
 struct Nodes {
     /// By id; the first is the root.
     list: Vec<Node>,
@@ -129,6 +132,7 @@ impl Nodes {
         parent: StackId::ROOT,
         frame: FrameId(u32::MAX),
         child: StackId::ROOT,
+        next: StackId::ROOT,
     };
 
     fn new() -> Self {
@@ -151,12 +155,19 @@ impl Nodes {
     /// The child of `parent` with this frame; a new one is appended.
     #[inline]
     fn intern(&mut self, parent: StackId, frame: FrameId) -> StackId {
-        let likely = self.list[parent.get() as usize].child;
-        let node = &self.list[likely.get() as usize];
+        let last = self.list[parent.get() as usize].child;
+        let node = self.list[last.get() as usize];
         if node.parent == parent && node.frame == frame {
-            return likely;
+            return last;
         }
-        let found = self.look_up(parent, frame);
+        let next = &self.list[node.next.get() as usize];
+        let found = if next.parent == parent && next.frame == frame {
+            node.next
+        } else {
+            let found = self.look_up(parent, frame);
+            self.list[last.get() as usize].next = found;
+            found
+        };
         self.list[parent.get() as usize].child = found;
         found
     }
@@ -180,6 +191,7 @@ impl Nodes {
             parent,
             frame,
             child: StackId::ROOT,
+            next: StackId::ROOT,
         });
         self.slots[slot] = id;
         if self.list.len() * 2 > self.slots.len() {

@@ -11,8 +11,8 @@ use crate::modules::Space;
 use crate::python::Numbers;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
 use heaptape_format::{Micros, ProcessIx};
+use rustc_hash::FxHashMap;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// Number of an image; never reused, unlike its slot.
@@ -80,8 +80,8 @@ pub struct Image {
 /// All images that still matter.
 #[derive(Debug, Default)]
 pub struct Images {
-    all: HashMap<ImageId, Image>,
-    by_slot: HashMap<u32, ImageId>,
+    all: FxHashMap<ImageId, Image>,
+    by_slot: FxHashMap<u32, ImageId>,
     next: u32,
     next_told: u32,
 }

@@ -64,6 +64,12 @@ impl Rule {
         }
     }
 
+    /// Whether it is of the commonest kind: CFA = stack pointer + offset, the frame pointer unchanged.
+    #[inline(always)]
+    pub const fn is_plain(self) -> bool {
+        self.0 & 0xff == Kind::Sp as u64 | (SavedFp::Same as u64) << 4
+    }
+
     /// Where the CFA is found.
     #[inline(always)]
     pub const fn kind(self) -> Kind {
