@@ -145,6 +145,7 @@ impl Writer {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         self.slot.inflight.store(IDLE, Ordering::Release);
         self.local.level.set(self.level.saturating_sub(1));
+        self.local.quick.set(self.recording.quick());
         self.local.doing.set(self.outer);
     }
 

@@ -5,6 +5,7 @@ use crate::event::{self, Outcome, Site};
 use crate::life;
 use crate::modules;
 use crate::python::domains::{self, Mapping};
+use crate::quick;
 use crate::real;
 use crate::stub::stubs;
 use crate::thread::Doing;
@@ -86,6 +87,14 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
+    if quick::allocated(api, block as u64, size as u64, site) {
+        return;
+    }
+    allocated_at_length(api, block, size, site);
+}
+
+#[inline(never)]
+fn allocated_at_length(api: u8, block: Block, size: usize, site: Site) {
     if Forwarding::is_inner(site) {
         return;
     }
@@ -105,7 +114,14 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
 /// Records that a block is about to be freed.
 #[inline(always)]
 fn freeing(block: Block, site: Site) {
-    if block.is_null() || Forwarding::is_inner(site) {
+    if !block.is_null() && !quick::freeing(block as u64, site) {
+        freeing_at_length(block, site);
+    }
+}
+
+#[inline(never)]
+fn freeing_at_length(block: Block, site: Site) {
+    if Forwarding::is_inner(site) {
         return;
     }
     modules::note_caller(site.caller());

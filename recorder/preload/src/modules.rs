@@ -75,11 +75,17 @@ pub fn is_system(located: &Located) -> bool {
     located.start == LOADER_START.load(Ordering::Relaxed) || located.start == LIBC_START.load(Ordering::Relaxed)
 }
 
+/// Does this address lie in the loader?
+#[inline(always)]
+pub fn is_loader(address: usize) -> bool {
+    let start = LOADER_START.load(Ordering::Relaxed);
+    address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start)
+}
+
 /// Does a hook's caller lie in the loader? Then something may be about to change.
 #[inline(always)]
 pub fn note_caller(address: usize) -> bool {
-    let start = LOADER_START.load(Ordering::Relaxed);
-    let inside = address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start);
+    let inside = is_loader(address);
     if inside {
         CHANGED.store(true, Ordering::Relaxed);
     }

@@ -41,6 +41,8 @@ pub struct Local {
     pub sites: [Cell<usize>; LEVELS],
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
+    /// The number of the process for which this thread may go the quick way, or 0; see [`crate::quick`].
+    pub quick: Cell<u32>,
 }
 
 const _: () = assert!(core::mem::size_of::<Local>() <= 64);
