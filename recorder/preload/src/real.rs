@@ -13,6 +13,10 @@ extern "C" {
     fn abort() -> !;
     fn __errno_location() -> *mut i32;
     fn dlerror() -> *mut c_char;
+    // glibc's other name of `sbrk`, which no hook has.
+    fn __sbrk(increment: isize) -> *mut u8;
+    // Likewise of `clone`.
+    fn __clone() -> i32;
 }
 
 const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
@@ -83,6 +87,8 @@ real_functions! {
     _exit: fn(i32) -> ();
     quick_exit: fn(i32) -> ();
     pthread_setname_np: fn(usize, *const c_char) -> i32;
+    // Never called with this signature: its address is handed on (see the hook).
+    clone: fn() -> ();
     // What else is asked of libc. All of it is looked up at once, at the first call of a hook: a later `dlsym` would take the place of an
     // error message that the target has yet to ask for.
     pthread_self: fn() -> usize;
@@ -249,6 +255,25 @@ struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
 unsafe impl Sync for Arena {}
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
 static ARENA_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Address of the real `clone`, glibc's own while that is being looked up.
+pub fn clone_address() -> usize {
+    clone().map_or(__clone as *const () as usize, |real| real as usize)
+}
+
+/// The real `sbrk`. While that is being looked up it is glibc's own: the system call itself would leave libc with an old idea of where the break is.
+///
+/// # Safety
+/// As for `sbrk`: memory that is in use must not be given back.
+pub unsafe fn move_break(increment: isize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match sbrk() {
+            Some(real) => real(increment),
+            None => __sbrk(increment),
+        }
+    }
+}
 
 /// Zeroed memory for calls that come before the real allocator is known; null when the arena is full.
 #[cold]

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::life::{self, Recording};
-use crate::{arch, real, sys};
+use crate::{arch, real, stack, sys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heaptape_shm::ring::Producer;
@@ -36,10 +36,12 @@ pub struct Local {
     pub doing: Cell<Doing>,
     /// Level of the event being written.
     pub level: Cell<u32>,
-    /// Slots of the return addresses of the hooks that are writing, by level.
+    /// Where the hooks that are writing were called, by level (`event::Site::mark`).
     pub sites: [Cell<usize>; LEVELS],
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
+    /// Where a panic goes on: the place from which the innermost cold stack was entered, 0 outside of them.
+    pub rescue: Cell<usize>,
 }
 
 const _: () = assert!(core::mem::size_of::<Local>() <= 64);
@@ -111,6 +113,7 @@ pub fn forget_parent() {
     local.thread.set(core::ptr::null_mut());
     local.doing.set(Doing::Nothing);
     local.patience.set(0);
+    local.rescue.set(0);
 }
 
 impl Thread {
@@ -195,9 +198,15 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     }
     let tid = sys::tid();
     let main = tid == sys::pid();
-    let doing = local.doing.replace(Doing::Muted);
-    let (low, high) = if main { main_stack() } else { real::thread_stack() };
-    local.doing.set(doing);
+    let (low, high) = if main {
+        main_stack()
+    } else {
+        let doing = local.doing.replace(Doing::Muted);
+        // On a stack of ours, so that what libc allocates for us can be told from what a signal handler allocates meanwhile.
+        let found = stack::on_cold_stack(real::thread_stack);
+        local.doing.set(doing);
+        found.unwrap_or((0, 0))
+    };
     let Some(thread) = take(recording) else {
         recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
         local.patience.set(1000);

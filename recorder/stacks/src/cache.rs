@@ -51,6 +51,11 @@ impl StackCache {
         StackCache { count: 0, low, high }
     }
 
+    /// The thread's own stack.
+    pub fn bounds(&self) -> core::ops::Range<usize> {
+        self.low..self.high
+    }
+
     /// Drops the list: the next stack is given whole.
     pub fn forget(&mut self) {
         self.count = 0;

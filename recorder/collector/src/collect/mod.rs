@@ -147,6 +147,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
             self.alone_since = None;
             return false;
         }
+        // A forked child that has not run yet is one of ours, however long that takes.
+        if !self.drain.scribe.host.holders().is_empty() {
+            return false;
+        }
         // A program that the last of them has started may not have come as far as its first allocation.
         let alone = self.alone_since.get_or_insert_with(Instant::now).elapsed();
         alone > START_PATIENCE || self.drain.scribe.host.starting(std::process::id()).is_empty()

@@ -178,13 +178,14 @@ fn start_collector(
     pid: u32,
 ) -> Result<(Channel, String), Failure> {
     let (ours, theirs) = Channel::pair().map_err(|error| Failure::system("cannot get a socket", &error))?;
+    let launcher = std::process::id();
     let cannot_fork = |error: io::Error| Failure::system("cannot fork", &error);
     match process::fork().map_err(cannot_fork)? {
         process::Side::Child => {
             // Out of reach of the terminal's keys.
             let _ = rustix::process::setsid();
             match process::fork() {
-                Ok(process::Side::Child) => collector_main(args, tape, &fd, segment, pid, theirs),
+                Ok(process::Side::Child) => collector_main(args, tape, &fd, segment, pid, launcher, theirs),
                 Ok(process::Side::Parent(_)) => process::exit_now(0),
                 Err(_) => process::exit_now(1),
             }
@@ -207,7 +208,15 @@ fn start_collector(
 }
 
 /// The collector process from its first to its last instruction.
-fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment, pid: u32, channel: Channel) -> ! {
+fn collector_main(
+    args: &RecordArgs,
+    tape: File,
+    fd: &OwnedFd,
+    segment: Segment,
+    pid: u32,
+    launcher: u32,
+    channel: Channel,
+) -> ! {
     process::keep_only(&[tape.as_raw_fd(), fd.as_raw_fd(), channel.fd().as_raw_fd()]);
     // So that a file system can be unmounted under a long recording.
     let _ = rustix::process::chdir("/");
@@ -217,7 +226,7 @@ fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment,
         .store(std::process::id(), std::sync::atomic::Ordering::Relaxed);
     let header = collect::header(args);
     let mut collector = Collector::new(
-        Linux::default(),
+        Linux::new(fd, launcher, pid),
         segment,
         &header,
         tape,
