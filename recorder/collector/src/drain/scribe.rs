@@ -1,6 +1,6 @@
 //! Writes entries to the tape, in the order in which it is given them.
 
-use super::stacks::Edges;
+use super::stacks::Frames;
 use super::stream::{Overwritten, Stream};
 use crate::clock::Clock;
 use crate::host::{linux::arguments, FoundModule, Host, ProcessFacts};
@@ -41,7 +41,7 @@ pub struct Scribe<H> {
     /// Events lost, as far as they can be counted.
     pub lost: u64,
     modules: Modules,
-    edges: Edges,
+    frames: Frames,
     threads: u32,
     /// Threads by process and thread id, for the slots of handlers that interrupted the recorder.
     by_tid: HashMap<(ImageId, u32), ThreadIx>,
@@ -65,7 +65,7 @@ impl<H: Host> Scribe<H> {
             images: Images::default(),
             lost: 0,
             modules: Modules::default(),
-            edges: Edges::default(),
+            frames: Frames::default(),
             threads: 0,
             by_tid: HashMap::new(),
             last: 0,
@@ -193,50 +193,42 @@ impl<H: Host> Scribe<H> {
 
     /// Finds the nodes of the frames that are new.
     fn intern(&mut self, stream: &mut Stream) -> StackId {
-        loop {
-            let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
-                return StackId::ROOT;
-            };
-            let generation = self.writer.generation();
-            let truncated = stream.stack.truncated();
-            let (base, unknown) = stream.stack.unknown(generation);
-            let mut node = match base {
-                Some(node) => node,
-                None if truncated => {
-                    let frame = self.writer.frame(Frame::Truncated);
-                    self.writer.stack(StackId::ROOT, frame)
-                }
-                None => StackId::ROOT,
-            };
-            let mut full = false;
-            for (address, place) in unknown {
-                node = match self.edges.find(node, *address, space) {
-                    Some(node) => node,
-                    None if self.writer.stacks_full() => {
-                        full = true;
-                        break;
-                    }
-                    None => {
-                        let parent = node;
-                        let frame = self.frame(stream.image, *address, stream.next);
-                        // Looking for the frame may have changed what is known of the address space.
-                        space = self.images.get(stream.image).map_or(space, |image| image.space.id());
-                        let frame = self.writer.frame(frame);
-                        let node = self.writer.stack(parent, frame);
-                        self.edges.insert(parent, *address, space, node);
-                        node
-                    }
-                };
-                *place = node;
-            }
-            if !full {
-                stream.stack.all_known();
-                return node;
-            }
+        if self.writer.stacks_full() {
             // All stacks are found anew, each when it is next used.
             self.writer.new_generation(&mut self.out);
-            self.edges.clear();
+            self.frames.clear();
         }
+        let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
+            return StackId::ROOT;
+        };
+        let generation = self.writer.generation();
+        let truncated = stream.stack.truncated();
+        let (base, unknown) = stream.stack.unknown(generation);
+        let mut node = match base {
+            Some(node) => node,
+            None if truncated => {
+                let frame = self.writer.frame(Frame::Truncated);
+                self.writer.stack(StackId::ROOT, frame)
+            }
+            None => StackId::ROOT,
+        };
+        for (address, place) in unknown {
+            let frame = match self.frames.find(*address, space) {
+                Some(frame) => frame,
+                None => {
+                    let frame = self.frame(stream.image, *address, stream.next);
+                    // Looking for the frame may have changed what is known of the address space.
+                    space = self.images.get(stream.image).map_or(space, |image| image.space.id());
+                    let frame = self.writer.frame(frame);
+                    self.frames.insert(*address, space, frame);
+                    frame
+                }
+            };
+            node = self.writer.stack(node, frame);
+            *place = node;
+        }
+        stream.stack.all_known();
+        node
     }
 
     #[cold]
