@@ -11,7 +11,7 @@ use crate::drain::{Drain, Scribe};
 use crate::host::{Host, Identity};
 use crate::output::{Output, Sink};
 use crate::sys::signal;
-use heaptape_format::record::{End, Header, ProcessEnd};
+use heaptape_format::record::{End, Header, LossCause, ProcessEnd};
 use heaptape_format::{Micros, Writer, WriterOptions};
 use heaptape_shm::{Segment, State};
 use pace::Pace;
@@ -45,7 +45,7 @@ pub struct Collector<H: Host, S: Sink> {
     launched_identity: Option<Identity>,
     launched_end: Option<ProcessEnd>,
     ended_at: Option<Instant>,
-    /// A recorded program has declared the recording dead.
+    /// A recorded program had declared the recording dead when the tape was ended.
     deserted: bool,
     /// Since when no recorded process has been running.
     alone_since: Option<Instant>,
@@ -124,9 +124,6 @@ impl<H: Host, S: Sink> Collector<H, S> {
             if self.output.error().is_some() {
                 self.give_up();
                 return;
-            }
-            if self.drain.segment().control().state() == State::Dead {
-                self.deserted = true;
             }
             if self.ended_at.is_some_and(|ended| ended.elapsed() > LEAVE_TAKING) {
                 self.let_launcher_go();
@@ -353,10 +350,15 @@ impl<H: Host, S: Sink> Collector<H, S> {
     /// Everything that was published is written, and the tape ended.
     fn finish(mut self) {
         let segment = *self.drain.segment();
+        self.deserted = segment.control().state() == State::Dead;
         segment.control().set_state(State::Dead);
         self.drain.drain_all();
         self.drain.tell_losses();
         let stamp = self.drain.watermark();
+        if self.deserted {
+            // What has happened since, nobody has counted.
+            self.drain.scribe.loss(None, 0, LossCause::PoolFull, stamp);
+        }
         for id in self.drain.scribe.images.ids() {
             let end = self.drain.scribe.images.get(id).and_then(|image| image.end);
             self.drain

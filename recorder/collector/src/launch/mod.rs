@@ -94,7 +94,12 @@ fn launch(args: &RecordArgs) -> Result<u8, Failure> {
     let collector = ready.collector;
     let end = wait::until_end(pid);
     let _ = collector.send(&ToCollector::Ended(end));
-    tell(args, &program, &tape, wait::for_collector(&collector, ready.collector_pid));
+    tell(
+        args,
+        &program,
+        &tape,
+        wait::for_collector(&collector, ready.collector_pid),
+    );
     match end {
         ProcessEnd::Exit(status) => Ok(status as u8),
         ProcessEnd::Signal(number) => {
