@@ -211,11 +211,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
         false
     }
 
-    fn start(&mut self) {
+    fn start(&self) {
         let control = self.drain.segment().control();
         if control.state() == State::Paused {
             control.set_state(State::Recording);
-            self.drain.resumed();
         }
     }
 

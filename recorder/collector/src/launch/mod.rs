@@ -10,6 +10,7 @@ use crate::channel::{Channel, Summary, ToCollector, ToLauncher};
 use crate::cli::{OnFull, RecordArgs};
 use crate::collect::{self, plain, Collector};
 use crate::control::Listener;
+use crate::host::elf;
 use crate::host::linux::Linux;
 use crate::summary;
 use crate::sys::{process, shared, signal};
@@ -72,6 +73,12 @@ fn launch(args: &RecordArgs) -> Result<u8, Failure> {
         if !(args.anyway && refusal.can_be_overruled()) {
             return Err(refused(refusal));
         }
+    }
+    if let Some(function) = elf::own_allocator(&program::executed(&file)) {
+        say(&format!(
+            "{} has an allocator of its own linked into it ({function}): what that gives out cannot be seen, only the memory that it gets from the system and what others allocate",
+            summary::shown(&file)
+        ));
     }
     let program = Program {
         file,
