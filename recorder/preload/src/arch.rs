@@ -45,6 +45,17 @@ pub fn local() -> &'static Local {
     }
 }
 
+/// The thread pointer: where libc keeps its descriptor of the calling thread.
+#[inline(always)]
+pub fn thread_pointer() -> usize {
+    let address: usize;
+    // SAFETY: the first word that the thread pointer points to is that pointer itself.
+    unsafe {
+        asm!("mov {address}, qword ptr fs:[0]", address = out(reg) address, options(nostack, pure, readonly));
+    }
+    address
+}
+
 /// The CPU's counter now.
 #[inline(always)]
 pub fn stamp() -> u64 {

@@ -420,16 +420,6 @@ pub fn fill(room: &[AtomicU64], head: Head, stamp: u64, fields: &[u64], frames: 
     }
 }
 
-/// Gives the calling thread its state, if it has none and is to be recorded.
-#[cold]
-#[inline(never)]
-pub fn greet() {
-    let slot: usize = 0;
-    if let Some(writer) = life::recording_now().and_then(|recording| begin(recording, Site { slot: &slot, fp: 0 })) {
-        writer.end();
-    }
-}
-
 /// Counts an allocation call that failed.
 #[cold]
 pub fn failed() {

@@ -58,10 +58,6 @@ impl Forwarding {
         let local = arch::local();
         let outer = local.doing.get();
         if outer == Doing::Nothing {
-            if local.thread.get().is_null() {
-                // What we ask libc about a new thread allocates: now, not inside the allocator, which may hold its locks then.
-                event::greet();
-            }
             local.doing.set(Doing::Forwarding);
         }
         Some(Forwarding(outer))

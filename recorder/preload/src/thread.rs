@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::life::{self, Recording};
-use crate::{arch, real, stack, sys};
+use crate::{arch, real, sys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heaptape_shm::ring::Producer;
@@ -198,15 +198,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     }
     let tid = sys::tid();
     let main = tid == sys::pid();
-    let (low, high) = if main {
-        main_stack()
-    } else {
-        let doing = local.doing.replace(Doing::Muted);
-        // On a stack of ours, so that what libc allocates for us can be told from what a signal handler allocates meanwhile.
-        let found = stack::on_cold_stack(real::thread_stack);
-        local.doing.set(doing);
-        found.unwrap_or((0, 0))
-    };
+    let (low, high) = if main { main_stack() } else { real::thread_stack() };
     let Some(thread) = take(recording) else {
         recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
         local.patience.set(1000);
