@@ -5,9 +5,13 @@ mod support;
 
 use heaptape::table::{AllocIx, Flags, Heap, Moment, NEVER};
 use heaptape_format::record::{ProcessEnd, ProcessOrigin, Record};
-use heaptape_format::{scan, Address, AllocApi, BlockKind, Bytes, EventNo, Micros, Op, ProcessIx, StackId, ThreadIx};
+use heaptape_format::{
+    read_events, scan, Address, AllocApi, BlockKind, Bytes, EventColumns, EventNo, Micros, Op, ProcessIx, StackId,
+    ThreadIx, TypeIx,
+};
 use proptest::prelude::*;
 use reference::{Happening, Outcome, State};
+use std::collections::BTreeMap;
 use support::{heap_of, Recording};
 
 /// A step of a history before it is known which processes are there.
@@ -22,6 +26,7 @@ enum Step {
     Fork { who: u8 },
     Exec { who: u8 },
     Exit { who: u8 },
+    Typed { who: u8, slot: u8, kind: u8 },
     Flush,
 }
 
@@ -38,6 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => who.prop_map(|who| Step::Fork { who }),
         1 => who.prop_map(|who| Step::Exec { who }),
         1 => who.prop_map(|who| Step::Exit { who }),
+        5 => (any::<u8>(), 0..4u8, 0..4u8).prop_map(|(who, slot, kind)| Step::Typed { who, slot, kind }),
         1 => Just(Step::Flush),
     ]
 }
@@ -50,19 +56,30 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
     let mut processes = 1;
     tape.process(1000, ProcessOrigin::Exec, b"/bin/first")
         .thread(0, 1000, b"");
+    for name in ["dict", "list", "str"] {
+        tape.record(Record::Type { name: name.into() });
+    }
     history.push(Happening::Start(ProcessOrigin::Exec));
     for step in steps {
         tape.wait(7);
         let pick = |who: &u8| alive.get(*who as usize % alive.len().max(1)).copied();
         let address = |slot: &u8| Address(0x1000 + u64::from(*slot) * 16);
         let mut ops: Vec<(u32, Op)> = Vec::new();
-        let (api, stack) = (AllocApi::Malloc, StackId::ROOT);
+        // Half of the blocks are Python's.
+        let api = |size: &u16| {
+            if size.is_multiple_of(2) {
+                AllocApi::PyObj
+            } else {
+                AllocApi::Malloc
+            }
+        };
+        let stack = StackId::ROOT;
         match step {
             Step::Alloc { who, slot, size } => ops.extend(pick(who).map(|t| {
                 (
                     t,
                     Op::Alloc {
-                        api,
+                        api: api(size),
                         address: address(slot),
                         size: Bytes(u64::from(*size)),
                         stack,
@@ -74,7 +91,7 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                 (
                     t,
                     Op::Resize {
-                        api,
+                        api: api(size),
                         address: address(slot),
                         size: Bytes(u64::from(*size)),
                         stack,
@@ -87,7 +104,7 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                     ops.push((
                         t,
                         Op::MoveIn {
-                            api,
+                            api: api(size),
                             address: address(to),
                             size: Bytes(u64::from(*size)),
                             stack,
@@ -100,7 +117,7 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                 (
                     t,
                     Op::MoveIn {
-                        api,
+                        api: api(size),
                         address: address(slot),
                         size: Bytes(u64::from(*size)),
                         stack,
@@ -131,15 +148,21 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                 });
                 history.push(Happening::End(process));
             }
+            Step::Typed { who, slot, kind } => ops.extend(pick(who).map(|t| {
+                let (address, kind) = (address(slot), TypeIx(u32::from(*kind)));
+                (t, Op::Typed { address, kind })
+            })),
             Step::Flush => {
                 tape.flush();
             }
         }
         for (thread, op) in ops {
-            tape.op(thread, op);
+            // A type that a reader knows by itself is not written, and has no number.
+            let is_written = tape.op(thread, op);
             history.push(Happening::Event {
                 thread: ThreadIx(thread),
                 op,
+                is_written,
                 is_lost: false,
             });
         }
@@ -161,13 +184,31 @@ fn lose_a_block(bytes: &mut [u8], history: &mut [Happening], which: usize) {
     let block = blocks[which % blocks.len()];
     bytes[block.payload_offset() as usize + block.payload_length() as usize / 2] ^= 0x55;
     let lost = block.first_event.get()..block.first_event.get() + u64::from(block.events);
-    let events = history.iter_mut().filter_map(|happening| match happening {
-        Happening::Event { is_lost, .. } => Some(is_lost),
-        _ => None,
-    });
-    for (_, is_lost) in (0u64..).zip(events).filter(|(number, _)| lost.contains(number)) {
-        *is_lost = true;
+    let mut number = 0;
+    for happening in history {
+        let Happening::Event {
+            is_written, is_lost, ..
+        } = happening
+        else {
+            continue;
+        };
+        // What was not written followed from what the same block holds.
+        number += u64::from(*is_written);
+        *is_lost = number > 0 && lost.contains(&(number - 1));
     }
+}
+
+/// The types that the blocks of a tape let expect of each birth, by its event.
+fn expected_types(bytes: &[u8]) -> BTreeMap<u64, TypeIx> {
+    let mut types = BTreeMap::new();
+    let mut columns = EventColumns::default();
+    for block in scan(bytes).expect("it is a tape").blocks {
+        if read_events(bytes, &block, &mut columns).is_ok() {
+            let births = (0..columns.len()).filter(|&index| columns.op[index].is_birth());
+            types.extend(births.map(|index| (block.first_event.get() + index as u64, columns.kind[index])));
+        }
+    }
+    types
 }
 
 fn state_of(heap: &Heap, cut: u64) -> State {
@@ -194,7 +235,7 @@ fn state_of(heap: &Heap, cut: u64) -> State {
     state
 }
 
-fn assert_equal(heap: &Heap, expected: &Outcome) {
+fn assert_equal(heap: &Heap, expected: &Outcome, types: &BTreeMap<u64, TypeIx>) {
     assert_eq!(heap.allocations.len(), expected.rows.len());
     for (index, row) in expected.rows.iter().enumerate() {
         let found = heap.allocations.get(AllocIx(index as u32));
@@ -203,6 +244,7 @@ fn assert_equal(heap: &Heap, expected: &Outcome) {
         assert_eq!(found.size, Bytes(row.size));
         assert_eq!(found.thread, ThreadIx(row.thread));
         assert_eq!(found.flags.has(Flags::LOST_FREE), row.lost_free, "row {index}");
+        assert_eq!(found.kind, row.kind.unwrap_or(types[&row.birth]), "type of row {index}");
         let predecessor = row.predecessor.map_or(AllocIx::NONE, |row| AllocIx(row as u32));
         assert_eq!(found.predecessor, predecessor, "predecessor of row {index}");
     }
@@ -233,9 +275,10 @@ proptest! {
         block_events in 1..20u32,
     ) {
         let (bytes, history) = write(&steps, block_events);
+        let types = expected_types(&bytes);
         let heap = heap_of(bytes);
         prop_assert!(heap.damage.is_empty() && heap.ended_cleanly());
-        assert_equal(&heap, &reference::replay(&history));
+        assert_equal(&heap, &reference::replay(&history), &types);
     }
 
     #[test]
@@ -246,7 +289,8 @@ proptest! {
     ) {
         let (mut bytes, mut history) = write(&steps, block_events);
         lose_a_block(&mut bytes, &mut history, which);
-        let lost = history.iter().filter(|h| matches!(h, Happening::Event { is_lost: true, .. })).count();
+        let lost = history.iter().filter(|h| matches!(h, Happening::Event { is_written: true, is_lost: true, .. })).count();
+        let types = expected_types(&bytes);
         let heap = heap_of(bytes);
         let reported: u64 = heap.damage.iter().filter_map(|damage| damage.lost_events).sum();
         prop_assert_eq!(reported, lost as u64);
@@ -254,9 +298,9 @@ proptest! {
         // The last block's numbers are known only to the one after it, so the end may fall short of the history's.
         let mut expected = reference::replay(&history);
         expected.states.truncate(heap.end().cut.get() as usize + 1);
-        let tail_is_lost = expected.states.len() != history.iter().filter(|h| matches!(h, Happening::Event { .. })).count() + 1;
+        let tail_is_lost = expected.states.len() != history.iter().filter(|h| matches!(h, Happening::Event { is_written: true, .. })).count() + 1;
         if !tail_is_lost {
-            assert_equal(&heap, &expected);
+            assert_equal(&heap, &expected, &types);
         }
         for row in 0..heap.allocations.len() as u32 {
             let first_gap_after = heap.gaps.iter().find(|gap| gap.at.get() > heap.allocations.birth[row as usize]);

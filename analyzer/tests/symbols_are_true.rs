@@ -76,7 +76,7 @@ fn tape(path: &[u8], build_id: &[u8], offsets: std::ops::Range<u64>) -> Heap {
 fn rows(heap: &Heap, options: Options, group: Group) -> (Vec<String>, Symbolizer) {
     let symbolizer = Symbolizer::new(options);
     let query = Query {
-        group,
+        by: group.into(),
         rows: 0,
         ..Query::default()
     };

@@ -135,5 +135,8 @@ fn main() {
                 Program::new(1, threads).events(writer, 2_000_000)
             });
         }
+        measure("objects with types", 1, |writer| {
+            Program::of_objects(1, 1).events(writer, 2_000_000)
+        });
     }
 }

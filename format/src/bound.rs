@@ -70,6 +70,15 @@ pub(crate) fn record(mut record: Record) -> Record {
             text(&mut module.build_id);
         }
         Record::Marker(marker) => text(&mut marker.name),
+        Record::Code(code) => {
+            text(&mut code.name);
+            text(&mut code.file);
+        }
+        Record::Type { name } => text(name),
+        Record::Runtime(runtime) => {
+            text(&mut runtime.name);
+            text(&mut runtime.note);
+        }
         Record::ProcessEnd { .. }
         | Record::ThreadEnd { .. }
         | Record::Stacks(_)

@@ -2,7 +2,7 @@
 
 use crate::decode::Workspace;
 use crate::event::{AllocApi, Event, MapApi, Op};
-use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx};
+use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx, TypeIx};
 
 /// Which [`Op`] an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +18,7 @@ pub enum OpCode {
     Unmap = 6,
     Remap = 7,
     Brk = 8,
+    Typed = 9,
 }
 
 impl OpCode {
@@ -67,7 +68,10 @@ pub struct EventColumns {
     pub size: Vec<Bytes>,
     /// The stack; the root for an event without one.
     pub stack: Vec<StackId>,
-    /// For a death (`Free`, `Resize`, `MoveOut`) of a heap block that was born in this same block of the tape: the index of that birth.
+    /// For a birth the type that this block of the tape lets expect of it, which stands unless a later `Typed` says otherwise;
+    /// for a `Typed` the type that it says; unknown for others.
+    pub kind: Vec<TypeIx>,
+    /// For a death (`Free`, `Resize`, `MoveOut`) or a `Typed` of a heap block that was born in this same block of the tape: the index of that birth.
     /// [`NO_BIRTH`] otherwise. A birth is the latest one before at that address in the same process (processes as the tape's `Thread` records tell).
     pub birth: Vec<u32>,
     /// The rest of `Remap` and `Brk` events, by rising index.
@@ -98,6 +102,7 @@ impl EventColumns {
         self.address.clear();
         self.size.clear();
         self.stack.clear();
+        self.kind.clear();
         self.birth.clear();
         self.second.clear();
     }
@@ -111,6 +116,7 @@ impl EventColumns {
         self.address.resize(events, Address(0));
         self.size.resize(events, Bytes(0));
         self.stack.resize(events, StackId::ROOT);
+        self.kind.resize(events, TypeIx::UNKNOWN);
         self.birth.resize(events, NO_BIRTH);
     }
 
@@ -170,6 +176,10 @@ impl EventColumns {
                 old_end: second()?.address,
                 new_end: address,
                 stack,
+            },
+            OpCode::Typed => Op::Typed {
+                address,
+                kind: *self.kind.get(index)?,
             },
         };
         Some(Event {

@@ -1,6 +1,6 @@
 //! One event of the tape. The order of events in the file is their order in time over all threads.
 
-use crate::id::{Address, Bytes, Micros, StackId, ThreadIx};
+use crate::id::{Address, Bytes, Micros, StackId, ThreadIx, TypeIx};
 
 /// What happened, when, on which thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Event {
 
 /// The kinds of events.
 ///
-/// Heap blocks and mappings are kept apart: `Alloc` to `MoveIn` speak of heap blocks, `Map` to `Brk` of address space.
+/// Heap blocks and mappings are kept apart: `Alloc` to `MoveIn` and `Typed` speak of heap blocks, `Map` to `Brk` of address space.
 /// A failed call is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
@@ -103,15 +103,24 @@ pub enum Op {
         /// Who asked.
         stack: StackId,
     },
+    /// The live block at this address, of the same process, holds an object of this type. It is not known yet when the block is
+    /// allocated, so this comes some events later. See [`crate::Writer::event`] for what is written of it.
+    Typed {
+        /// Where the block begins.
+        address: Address,
+        /// The type; [`TypeIx::UNKNOWN`] for a block that holds no object.
+        kind: TypeIx,
+    },
 }
 
 impl Op {
-    /// How many events this counts as in every total that is shown: two for a `realloc` in place, one otherwise
-    /// (a moving `realloc` is two operations already).
+    /// How many events this counts as in every total that is shown: two for a `realloc` in place (a moving `realloc` is two
+    /// operations already), none for `Typed`, which is something learned and nothing done, one otherwise.
     #[inline]
     pub const fn weight(self) -> u64 {
         match self {
             Op::Resize { .. } => 2,
+            Op::Typed { .. } => 0,
             _ => 1,
         }
     }
@@ -201,6 +210,8 @@ pub enum MapApi {
     Anonymous = 0,
     /// `mmap` of a file.
     File = 1,
+    /// A mapping that Python's object allocator made to cut blocks from. Those blocks are the heap; the mapping never is.
+    PyArena = 2,
 }
 
 impl MapApi {
@@ -210,6 +221,7 @@ impl MapApi {
         match value {
             0 => Some(MapApi::Anonymous),
             1 => Some(MapApi::File),
+            2 => Some(MapApi::PyArena),
             _ => None,
         }
     }

@@ -48,6 +48,14 @@ newtype!(
     ModuleIx(u32)
 );
 newtype!(
+    /// Dense index of a code object of an interpreted language, in the order of `Record::Code`.
+    CodeIx(u32)
+);
+newtype!(
+    /// Dense index of a type of objects: 0 is "unknown", `Record::Type` counts up from 1.
+    TypeIx(u32)
+);
+newtype!(
     /// Dense index of a frame within one stack generation, in the order of `Record::Stacks`.
     FrameId(u32)
 );
@@ -56,6 +64,11 @@ newtype!(
     /// 0 is the root, the empty stack.
     StackId(u32)
 );
+
+impl TypeIx {
+    /// Not known, or the block holds no object.
+    pub const UNKNOWN: TypeIx = TypeIx(0);
+}
 
 impl StackId {
     /// The empty stack: nothing was recorded, or nothing could be.

@@ -28,7 +28,7 @@ pub use columns::{EventColumns, OpCode, Second, NO_BIRTH};
 pub use damage::{Damage, DamageCause};
 pub use decode::{read_events, read_tables};
 pub use event::{AllocApi, Event, MapApi, Op};
-pub use id::{Address, Bytes, EventNo, FrameId, Micros, ModuleIx, ProcessIx, StackId, ThreadIx};
+pub use id::{Address, Bytes, CodeIx, EventNo, FrameId, Micros, ModuleIx, ProcessIx, StackId, ThreadIx, TypeIx};
 pub use not_a_tape::NotATape;
 pub use record::{End, Frame, Header, Placed, Record};
 pub use scan::{resume, scan, Ending, Scan};

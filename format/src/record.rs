@@ -2,7 +2,7 @@
 //!
 //! New kinds of records and new fields come at the end of their enum or behind a new block kind; see `docs/FORMAT.md`.
 
-use crate::id::{Address, Bytes, EventNo, FrameId, Micros, ModuleIx, ProcessIx, StackId, ThreadIx};
+use crate::id::{Address, Bytes, CodeIx, EventNo, FrameId, Micros, ModuleIx, ProcessIx, StackId, ThreadIx};
 use serde::{Deserialize, Serialize};
 
 /// The first block of every tape.
@@ -103,6 +103,15 @@ pub enum Record {
     Sample(MemorySample),
     /// Something is missing here.
     Loss(Loss),
+    /// A code object was first seen in a stack: the next `CodeIx`.
+    Code(Code),
+    /// A type of objects was first seen: the next `TypeIx`, from 1 on.
+    Type {
+        /// Its name, raw bytes; with its module where the recorder could tell (`dict`, `service.Session`).
+        name: Vec<u8>,
+    },
+    /// A process runs an interpreter whose allocators are recorded, or would have been.
+    Runtime(Runtime),
 }
 
 /// A process image.
@@ -175,6 +184,34 @@ pub struct Module {
     pub end: Address,
 }
 
+/// A code object of an interpreted language: a function, a class body, a module.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// Process that was seen to run it. A forked child shares the entry.
+    pub process: ProcessIx,
+    /// Its name, qualified where the interpreter keeps that, raw bytes.
+    pub name: Vec<u8>,
+    /// The file it was compiled from as the interpreter names it, raw bytes.
+    pub file: Vec<u8>,
+    /// The line it begins at.
+    pub first_line: u32,
+}
+
+/// An interpreter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runtime {
+    /// Process that runs it.
+    pub process: ProcessIx,
+    /// Its name and version, raw bytes (`CPython 3.11.2`).
+    pub name: Vec<u8>,
+    /// Whether its frames are in the stacks.
+    pub frames: bool,
+    /// Whether the types of its objects are said.
+    pub types: bool,
+    /// Why not, in plain words, raw bytes; empty when all is recorded.
+    pub note: Vec<u8>,
+}
+
 /// A marker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
@@ -207,6 +244,13 @@ pub enum Frame {
     },
     /// The stack could not be followed further out from here.
     Truncated,
+    /// Python code that was running.
+    Python {
+        /// What.
+        code: CodeIx,
+        /// At which line of its file; 0 when not known.
+        line: u32,
+    },
 }
 
 /// New frames and new nodes of the stack trie.

@@ -380,7 +380,7 @@ impl Scan {
         if header.events > MAX_BLOCK_EVENTS || (header.events > 0) != (kind == BlockKind::Events) {
             return wrong("the number of its events");
         }
-        if header.weight < header.events || u64::from(header.weight) > 2 * u64::from(header.events) {
+        if u64::from(header.weight) > 2 * u64::from(header.events) {
             return wrong("the weight of its events");
         }
         let first_event_fits = match state.gap {

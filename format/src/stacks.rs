@@ -6,6 +6,7 @@
 //! each frame:  0, module, zigzag(offset - offset of the frame before)      native
 //!              1, process, zigzag(address - address of the frame before)   raw
 //!              2                                                           truncated
+//!              3, code, line                                               Python
 //! each stack:  its id - 1 - its parent's id
 //!              its frame: 0    the one after the newest that a stack of this block used, at first the first frame of the block
 //!                         1    the one that the last stack with the same key had; the key is the parent's frame if this
@@ -14,7 +15,7 @@
 //! ```
 
 use crate::bytes::{put_varint, unzigzag, zigzag, Cursor, Malformed};
-use crate::id::{Address, FrameId, ModuleIx, ProcessIx, StackId};
+use crate::id::{Address, CodeIx, FrameId, ModuleIx, ProcessIx, StackId};
 use crate::record::{Frame, Stacks};
 
 /// Slots of a new table; a power of two.
@@ -27,6 +28,7 @@ const EXPECTED: usize = 1 << 12;
 const NATIVE: u64 = 0;
 const RAW: u64 = 1;
 const TRUNCATED: u64 = 2;
+const PYTHON: u64 = 3;
 
 /// Interns values: an open-addressed table of ids over the list of values.
 struct Interner<T> {
@@ -101,6 +103,7 @@ fn frame_hash(frame: &Frame) -> u64 {
         Frame::Native { module, offset } => mix(offset ^ (u64::from(module.get()) << 48)),
         Frame::Raw { process, address } => mix(address.get() ^ (u64::from(process.get()) << 48) ^ 1),
         Frame::Truncated => 0,
+        Frame::Python { code, line } => mix(u64::from(code.get()) << 32 | u64::from(line) ^ 2),
     }
 }
 
@@ -111,9 +114,12 @@ struct Node {
     frame: FrameId,
     /// The child that was asked for last; the root when there was none.
     child: StackId,
+    /// The sibling that was asked for after this one the last time; the root when there was none.
+    next: StackId,
 }
 
-/// Interns nodes. The nodes of a new path follow each other in memory, and a path that is walked again is mostly found from child to child, without hashing.
+/// Interns nodes. The nodes of a new path follow each other in memory, and paths that are walked again
+/// in the same order are found from node to node, without hashing.
 struct Nodes {
     /// By id; the first is the root.
     list: Vec<Node>,
@@ -126,6 +132,7 @@ impl Nodes {
         parent: StackId::ROOT,
         frame: FrameId(u32::MAX),
         child: StackId::ROOT,
+        next: StackId::ROOT,
     };
 
     fn new() -> Self {
@@ -148,12 +155,19 @@ impl Nodes {
     /// The child of `parent` with this frame; a new one is appended.
     #[inline]
     fn intern(&mut self, parent: StackId, frame: FrameId) -> StackId {
-        let likely = self.list[parent.get() as usize].child;
-        let node = &self.list[likely.get() as usize];
+        let last = self.list[parent.get() as usize].child;
+        let node = self.list[last.get() as usize];
         if node.parent == parent && node.frame == frame {
-            return likely;
+            return last;
         }
-        let found = self.look_up(parent, frame);
+        let next = &self.list[node.next.get() as usize];
+        let found = if next.parent == parent && next.frame == frame {
+            node.next
+        } else {
+            let found = self.look_up(parent, frame);
+            self.list[last.get() as usize].next = found;
+            found
+        };
         self.list[parent.get() as usize].child = found;
         found
     }
@@ -177,6 +191,7 @@ impl Nodes {
             parent,
             frame,
             child: StackId::ROOT,
+            next: StackId::ROOT,
         });
         self.slots[slot] = id;
         if self.list.len() * 2 > self.slots.len() {
@@ -295,6 +310,12 @@ impl StackTable {
                     put_varint(out, TRUNCATED);
                     continue;
                 }
+                Frame::Python { code, line } => {
+                    put_varint(out, PYTHON);
+                    put_varint(out, u64::from(code.get()));
+                    put_varint(out, u64::from(line));
+                    continue;
+                }
             };
             put_varint(out, kind);
             put_varint(out, u64::from(space));
@@ -393,6 +414,11 @@ pub(crate) fn decode(raw: &[u8], generation: u32, frames: u32, stacks: u32) -> R
             continue;
         }
         let space = cursor.varint32()?;
+        if kind == PYTHON {
+            let (code, line) = (CodeIx(space), cursor.varint32()?);
+            new.frames.push(Frame::Python { code, line });
+            continue;
+        }
         near = near.wrapping_add(unzigzag(cursor.varint()?) as u64);
         new.frames.push(match kind {
             NATIVE => Frame::Native {

@@ -4,7 +4,7 @@ mod common;
 
 use common::program::Program;
 use common::{small_tape, Reading};
-use heaptape_format::record::{Loss, LossCause, Marker, Module, Process, ProcessEnd, Thread};
+use heaptape_format::record::{Code, Loss, LossCause, Marker, Module, Process, ProcessEnd, Runtime, Thread};
 use heaptape_format::*;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -24,14 +24,14 @@ fn a_small_tape_comes_back() {
         .enumerate()
         .all(|(index, (number, _))| number.get() == index as u64));
     assert_eq!(reading.header.writer, "test");
-    assert!(matches!(reading.ending, Ending::Clean(End { events: 28, .. })));
+    assert!(matches!(reading.ending, Ending::Clean(End { events: 34, .. })));
     let markers = reading
         .records
         .iter()
         .filter(|placed| matches!(placed.record, Record::Marker(_)));
     assert_eq!(
         markers.map(|placed| placed.at).collect::<Vec<_>>(),
-        [EventNo(13), EventNo(26)]
+        [EventNo(20), EventNo(40)]
     );
 }
 
@@ -206,7 +206,7 @@ fn step() -> impl Strategy<Value = Step> {
     let size = prop_oneof![8 => 0u64..200, 1 => any::<u64>()];
     let wait = prop_oneof![6 => Just(0u64), 3 => 0u64..40, 1 => 0u64..1 << 55];
     let event = (
-        0u8..9,
+        0u8..13,
         any::<u8>(),
         address,
         size,
@@ -228,7 +228,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         40 => event,
         6 => (any::<u32>(), any::<u64>()).prop_map(|(parent, frame)| Step::Stack { parent, frame }),
-        2 => (0u8..5).prop_map(Step::Record),
+        2 => (0u8..8).prop_map(Step::Record),
         1 => Just(Step::Flush),
         1 => Just(Step::Generation),
     ]
@@ -259,7 +259,7 @@ fn operation(op: u8, api: u8, address: u64, size: u64, second: u64, stack: Stack
             stack,
         },
         5 => Op::Map {
-            api: if api & 1 == 0 { MapApi::File } else { MapApi::Anonymous },
+            api: MapApi::from_u8(api % 3).expect("there are three"),
             address,
             length: size,
             stack,
@@ -272,16 +272,30 @@ fn operation(op: u8, api: u8, address: u64, size: u64, second: u64, stack: Stack
             length: Bytes(second),
             stack,
         },
-        _ => Op::Brk {
+        8 => Op::Brk {
             old_end: Address(second),
             new_end: address,
             stack,
+        },
+        9 => Op::Alloc {
+            api: AllocApi::PyObj,
+            address,
+            size,
+            stack,
+        },
+        _ => Op::Typed {
+            address,
+            kind: TypeIx(second as u32 % 3),
         },
     }
 }
 
 fn frame(number: u64) -> Frame {
-    match number % 8 {
+    match number % 9 {
+        8 => Frame::Python {
+            code: CodeIx((number >> 8) as u32 % 7),
+            line: (number >> 40) as u32,
+        },
         0 => Frame::Truncated,
         1 => Frame::Raw {
             process: ProcessIx((number >> 8) as u32 % 3),
@@ -300,10 +314,10 @@ fn births(columns: &EventColumns, process: impl Fn(ThreadIx) -> u32) -> Vec<u32>
     (0..columns.len())
         .map(|index| {
             let key = (process(columns.thread[index]), columns.address[index]);
-            let birth = if columns.op[index].is_death() {
-                live.remove(&key)
-            } else {
-                None
+            let birth = match columns.op[index] {
+                OpCode::Typed => live.get(&key).copied(),
+                op if op.is_death() => live.remove(&key),
+                _ => None,
             };
             if columns.op[index].is_birth() {
                 live.insert(key, index as u32);
@@ -311,6 +325,94 @@ fn births(columns: &EventColumns, process: impl Fn(ThreadIx) -> u32) -> Vec<u32>
             birth.unwrap_or(NO_BIRTH)
         })
         .collect()
+}
+
+/// What the types of a block must be, found by the words of the specification.
+fn kinds(columns: &EventColumns) -> Vec<TypeIx> {
+    let mut kept: HashMap<u32, TypeIx> = HashMap::new();
+    let is_object = |index: usize| columns.op[index].is_birth() && columns.api[index] == AllocApi::PyObj as u8;
+    let entry = |index: usize| columns.stack[index].get() % 4096;
+    (0..columns.len())
+        .map(|index| match columns.op[index] {
+            OpCode::Typed => {
+                let birth = columns.birth[index] as usize;
+                if columns.birth[index] != NO_BIRTH && is_object(birth) {
+                    kept.insert(entry(birth), columns.kind[index]);
+                }
+                columns.kind[index]
+            }
+            _ if is_object(index) => kept.get(&entry(index)).copied().unwrap_or_default(),
+            _ => TypeIx::UNKNOWN,
+        })
+        .collect()
+}
+
+fn process_of(thread: ThreadIx) -> u32 {
+    thread.get() % 2
+}
+
+/// The type that was said last of each block, by the number of its birth.
+#[derive(Debug, Default)]
+struct Said {
+    births: u64,
+    live: HashMap<(u32, Address), u64>,
+    kinds: HashMap<u64, TypeIx>,
+}
+
+impl Said {
+    /// Takes in an event that was given to the writer.
+    fn note(&mut self, event: &Event) {
+        let process = process_of(event.thread);
+        match event.op {
+            Op::Alloc { address, .. } | Op::Resize { address, .. } | Op::MoveIn { address, .. } => {
+                self.live.insert((process, address), self.births);
+                self.births += 1;
+            }
+            Op::Free { address } | Op::MoveOut { address } => {
+                self.live.remove(&(process, address));
+            }
+            Op::Typed { address, kind } => {
+                if let Some(&birth) = self.live.get(&(process, address)) {
+                    self.kinds.insert(birth, kind);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The type of each block as a reader finds it, by the number of its birth.
+#[derive(Debug, Default)]
+struct Read {
+    live: HashMap<(u32, Address), u64>,
+    kinds: Vec<TypeIx>,
+}
+
+impl Read {
+    fn follow(&mut self, columns: &EventColumns) {
+        for (index, event) in columns.iter().enumerate() {
+            let key = (process_of(event.thread), columns.address[index]);
+            if columns.op[index].is_death() {
+                self.live.remove(&key);
+            }
+            if columns.op[index].is_birth() {
+                self.live.insert(key, self.kinds.len() as u64);
+                self.kinds.push(columns.kind[index]);
+            }
+            if let (OpCode::Typed, Some(&birth)) = (columns.op[index], self.live.get(&key)) {
+                self.kinds[birth as usize] = columns.kind[index];
+            }
+        }
+    }
+
+    /// Whether it finds everything that was said.
+    fn holds(&self, said: &Said) -> bool {
+        self.kinds.len() as u64 == said.births
+            && said
+                .kinds
+                .iter()
+                .all(|(&birth, &kind)| self.kinds[birth as usize] == kind)
+    }
 }
 
 proptest! {
@@ -322,6 +424,7 @@ proptest! {
         let mut writer = common::writer(block_events, &mut tape);
         let (mut events, mut records, mut stacks) = (Vec::new(), Vec::new(), Vec::new());
         let mut paths: Vec<Vec<Vec<Frame>>> = vec![vec![Vec::new()]];
+        let mut said = Said::default();
         let mut time = 0u64;
         for thread in 0..20 {
             let record = Record::Thread(Thread { process: ProcessIx(thread % 2), tid: thread, name: Vec::new() });
@@ -338,7 +441,13 @@ proptest! {
                     let op = operation(op, api, address, size, second, stack);
                     let event = Event { time: Micros(time), thread: ThreadIx(thread), op };
                     writer.event(&event, &mut tape);
-                    events.push((at, event));
+                    said.note(&event);
+                    if writer.next_event() > at {
+                        events.push((at, event));
+                    } else {
+                        let is_typed = matches!(event.op, Op::Typed { .. });
+                        prop_assert!(is_typed, "only a type may be known already");
+                    }
                 }
                 Step::Stack { parent, frame: number } => {
                     let parent = StackId(parent % generation.len() as u32);
@@ -359,6 +468,9 @@ proptest! {
                         1 => Record::Loss(Loss { thread: None, events: u64::MAX, cause: LossCause::Late }),
                         2 => Record::ProcessEnd { process: ProcessIx(0), end: ProcessEnd::Signal(-9) },
                         3 => Record::Module(Module { path: b"/lib".to_vec(), ..Module::default() }),
+                        4 => Record::Code(Code { name: vec![0xff], first_line: u32::MAX, ..Code::default() }),
+                        5 => Record::Type { name: b"dict".to_vec() },
+                        6 => Record::Runtime(Runtime { frames: true, note: b"none".to_vec(), ..Runtime::default() }),
                         _ => Record::ThreadName { thread: ThreadIx(1), name: Vec::new() },
                     };
                     writer.record(Micros(time), record.clone());
@@ -380,10 +492,14 @@ proptest! {
         let scan = scan(&tape).expect("it is a tape");
         prop_assert_eq!(scan.blocks.iter().map(|block| u64::from(block.weight)).sum::<u64>(), weight);
         let mut columns = EventColumns::default();
+        let mut read = Read::default();
         for block in scan.blocks.iter().filter(|block| block.kind == BlockKind::Events) {
             read_events(&tape, block, &mut columns).expect("it is whole");
-            prop_assert_eq!(&columns.birth, &births(&columns, |thread| thread.get() % 2));
+            prop_assert_eq!(&columns.birth, &births(&columns, process_of));
+            prop_assert_eq!(&columns.kind, &kinds(&columns));
+            read.follow(&columns);
         }
+        prop_assert!(read.holds(&said), "{read:?}\nis not\n{said:?}");
         let reading = Reading::of_scan(&tape, &scan);
         prop_assert_eq!(&reading.damage, &[]);
         prop_assert!(reading.is_clean());

@@ -1,7 +1,9 @@
 //! The arguments as they are typed. Help, completions and man pages are made of this table.
 
-use crate::query::{Group, Pattern, TimeSpec};
+use crate::query::{Group, Grouping, Pattern, TimeSpec};
+use crate::table::Domain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use globset::{Glob, GlobMatcher};
 use heaptape_format::AllocApi;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -62,6 +64,9 @@ pub enum Command {
     Leaks(LeaksArgs),
     /// The call tree of what was alive at an instant
     Tree(TreeArgs),
+    /// Which memory Python's object allocator holds mapped, and what lives in it: why the resident set does not fall
+    #[command(after_help = "Example:\n  heaptape arenas svc.tape@50m --below 10")]
+    Arenas(ArenasArgs),
     /// Draw a flame graph as SVG
     #[command(
         after_help = "Examples:\n  heaptape flamegraph svc.tape@peak\n  heaptape flamegraph svc.tape --between 10m..20m -o new.svg\n  heaptape flamegraph --diff svc.tape@10m svc.tape@50m"
@@ -139,6 +144,18 @@ pub struct FilterArgs {
     /// Only this entry point (malloc, calloc, realloc, ...); may be repeated
     #[arg(long, value_name = "NAME", value_parser = api)]
     pub api: Vec<AllocApi>,
+    /// Only blocks of this allocator; may be repeated
+    #[arg(long, value_name = "ALLOCATOR")]
+    pub domain: Vec<DomainArg>,
+    /// Only objects of this type: a glob on its name; may be repeated
+    #[arg(long = "type", value_name = "GLOB", value_parser = glob)]
+    pub object_type: Vec<GlobMatcher>,
+    /// Look at the Python frames of stacks only
+    #[arg(long, conflicts_with = "native")]
+    pub python: bool,
+    /// Look at the native frames of stacks only
+    #[arg(long)]
+    pub native: bool,
     /// Count what a forked process inherited as its own, too
     #[arg(long)]
     pub inherited: bool,
@@ -160,9 +177,8 @@ pub struct ScopeArgs {
 
 #[derive(Args, Debug)]
 pub struct QueryArgs {
-    /// What rows are made of
-    #[arg(long, value_name = "WHAT", default_value = "line")]
-    pub by: By,
+    #[command(flatten)]
+    pub by: ByArg,
     /// Rows to print; 0 for all
     #[arg(short = 'n', long = "rows", value_name = "N", default_value = "10")]
     pub rows: usize,
@@ -172,6 +188,9 @@ pub struct QueryArgs {
     /// Print tracebacks with their newest frame first
     #[arg(long)]
     pub most_recent_first: bool,
+    /// A folder in which source files are looked up, to show the lines; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub source_root: Vec<PathBuf>,
     #[command(flatten)]
     pub units: UnitsArg,
     #[command(flatten)]
@@ -197,17 +216,17 @@ pub enum By {
     Process,
     /// Entry point
     Api,
+    /// Allocator: the C library's, or one of Python's domains
+    Domain,
     /// Size of a block
     Size,
     /// Type of object (recordings of Python programs)
-    #[value(hide = true)]
     Type,
 }
 
 impl By {
-    /// The grouping, if tapes of this version can be grouped so.
-    pub fn group(self) -> Result<Group, super::Failure> {
-        Ok(match self {
+    fn group(self) -> Group {
+        match self {
             By::Line => Group::Line,
             By::File => Group::File,
             By::Traceback => Group::Traceback,
@@ -216,15 +235,61 @@ impl By {
             By::Thread => Group::Thread,
             By::Process => Group::Process,
             By::Api => Group::Api,
+            By::Domain => Group::Domain,
             By::Size => Group::Size,
-            By::Type => {
-                return Err(super::Failure::Usage(
-                    "--by type needs the types of objects, which a recording of native code does not have; \
-                     try --by function or --by size"
-                        .to_owned(),
-                ))
-            }
-        })
+            By::Type => Group::Type,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct ByArg {
+    /// What rows are made of; up to three, with commas: type,line
+    #[arg(long, value_name = "WHAT", default_value = "line", value_delimiter = ',')]
+    by: Vec<By>,
+}
+
+impl ByArg {
+    /// The grouping.
+    pub fn grouping(&self) -> Result<Grouping, super::Failure> {
+        grouping(&self.by)
+    }
+}
+
+/// The grouping that a list on the command line means.
+pub fn grouping(by: &[By]) -> Result<Grouping, super::Failure> {
+    let groups: Vec<Group> = by.iter().map(|by| by.group()).collect();
+    Grouping::new(&groups).map_err(|error| {
+        let names: Vec<&str> = groups.iter().map(|group| group.name()).collect();
+        super::Failure::Usage(format!("--by {}: {error}", names.join(",")))
+    })
+}
+
+/// `--domain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DomainArg {
+    /// The C library's
+    Malloc,
+    /// Python's for raw memory
+    Raw,
+    /// Python's for memory
+    Mem,
+    /// Python's for objects
+    Obj,
+    /// All three of Python's
+    Python,
+}
+
+impl DomainArg {
+    /// The allocators that it names.
+    pub fn domains(self) -> &'static [Domain] {
+        match self {
+            DomainArg::Malloc => &[Domain::Malloc],
+            DomainArg::Raw => &[Domain::PyRaw],
+            DomainArg::Mem => &[Domain::PyMem],
+            DomainArg::Obj => &[Domain::PyObj],
+            DomainArg::Python => &[Domain::PyRaw, Domain::PyMem, Domain::PyObj],
+        }
     }
 }
 
@@ -337,6 +402,31 @@ pub struct TreeArgs {
 }
 
 #[derive(Args, Debug)]
+pub struct ArenasArgs {
+    /// The tape and the instant (the end when none is named)
+    #[arg(value_name = "FILE[@TIME]")]
+    pub tape: String,
+    /// Show what keeps arenas mapped that are filled to less than this, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "25")]
+    pub below: u32,
+    /// What it is grouped by [default: type,line, or line in a tape without types]
+    #[arg(long = "by", value_name = "WHAT", value_delimiter = ',')]
+    pub by: Vec<By>,
+    /// Rows to print; 0 for all
+    #[arg(short = 'n', long = "rows", value_name = "N", default_value = "10")]
+    pub rows: usize,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub units: UnitsArg,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub strict: StrictArg,
+}
+
+#[derive(Args, Debug)]
 pub struct FlamegraphArgs {
     /// The tape and the instant (the end when none is named)
     #[arg(
@@ -372,9 +462,8 @@ pub struct ExportArgs {
     /// The format
     #[arg(long, value_name = "FORMAT")]
     pub format: Format,
-    /// What rows are made of (json, csv)
-    #[arg(long, value_name = "WHAT", default_value = "line")]
-    pub by: By,
+    #[command(flatten)]
+    pub by: ByArg,
     /// Write into a file (- for stdout)
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub output: PathBuf,
@@ -437,6 +526,13 @@ fn span(text: &str) -> Result<Span, String> {
         from: if from.is_empty() { TimeSpec::Start } else { time(from)? },
         until: if until.is_empty() { TimeSpec::End } else { time(until)? },
     })
+}
+
+fn glob(text: &str) -> Result<GlobMatcher, String> {
+    match Glob::new(text) {
+        Ok(glob) => Ok(glob.compile_matcher()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn api(text: &str) -> Result<AllocApi, String> {

@@ -3,7 +3,7 @@
 use super::args::DiffArgs;
 use super::load::{check, load, parse, resolver};
 use super::output::print;
-use super::stats::{layout, print_json, query_of};
+use super::stats::{check_types, find_sources, layout, print_json, query_of};
 use super::Failure;
 use crate::query::{self, TapeTime, TimeSpec};
 use crate::report::text_diff;
@@ -73,12 +73,16 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
     let pair = Pair::load(&args.old, &args.new)?;
     let notes = pair.check(&args.query.scope.strict)?;
-    let report = query::diff(
+    for (heap, _) in [pair.older(), pair.newer()] {
+        check_types(&query, heap)?;
+    }
+    let mut report = query::diff(
         pair.older(),
         pair.newer(),
         &query,
         &*resolver(&args.query.scope.symbols),
     );
+    find_sources(&args.query, &report.by, report.rows.iter_mut().map(|row| &mut row.key));
     if args.query.json {
         print_json("diff", &report, &notes)
     } else {

@@ -5,7 +5,7 @@ use super::draw::width;
 use super::load::{check, load, resolver};
 use super::output::print;
 use super::Failure;
-use crate::query::{diff, leaks, timeline, Group, LeakQuery, Query, TimeSpec};
+use crate::query::{diff, leaks, timeline, LeakQuery, Query, TimeSpec};
 use crate::report::{columns, elapsed, format_size, plot, text_diff, TextOptions, Units};
 use crate::table::Heap;
 use heaptape_format::Micros;
@@ -119,7 +119,6 @@ fn walk(heap: &Heap) -> Result<(String, String), Failure> {
         alive_at: Some(heap.end()),
     };
     let by_stack = Query {
-        group: Group::Line,
         rows: 1,
         ..Query::default()
     };

@@ -4,9 +4,9 @@ use super::args::{FlamegraphArgs, TimelineArgs};
 use super::compare::Pair;
 use super::load::{check, load, load_at, resolver};
 use super::output::{print, write, wrote};
-use super::stats::{filter_query, print_json, resolve, units};
+use super::stats::{check_types, filter_query, print_json, resolve, units};
 use super::Failure;
-use crate::query::{self, Group, Instant, Measure, Span, TimeSpec};
+use crate::query::{self, Instant, Measure, Span, TimeSpec};
 use crate::report::{columns, flamegraph as draw, plot, text_instant, timeline_svg, FlameOptions};
 use crate::table::{Heap, Moment};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ pub(super) fn timeline(args: &TimelineArgs) -> Result<(), Failure> {
         None if args.svg.is_some() => SVG_POINTS,
         None => columns(width()),
     };
-    let query = filter_query(&args.scope.filter, Group::Line, 0);
+    let query = filter_query(&args.scope.filter);
+    check_types(&query, &heap)?;
     let timeline = query::timeline(&heap, &query, points, &*resolver(&args.scope.symbols));
     if args.json {
         return print_json("timeline", &timeline, &notes);
@@ -47,7 +48,7 @@ pub(super) fn width() -> usize {
 }
 
 pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
-    let query = filter_query(&args.scope.filter, Group::Traceback, 0);
+    let query = filter_query(&args.scope.filter);
     let measure = if args.blocks { Measure::Blocks } else { Measure::Bytes };
     let resolver = resolver(&args.scope.symbols);
     let at = |heap: &Heap, moment: &Moment| text_instant(&Instant::of(heap, moment));
@@ -55,6 +56,9 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
         ([old, new], _) => {
             let pair = Pair::load(old, new)?;
             pair.check(&args.scope.strict)?;
+            for (heap, _) in [pair.older(), pair.newer()] {
+                check_types(&query, heap)?;
+            }
             let flame = query::flame_diff(pair.older(), pair.newer(), &query, &*resolver);
             let ((old, old_moment), (new, new_moment)) = (pair.older(), pair.newer());
             let title = format!("{} at {}", new.name, at(new, new_moment));
@@ -73,6 +77,7 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
         (_, Some(tape)) => {
             let (heap, moment) = load_at(tape, TimeSpec::End)?;
             check(&heap, &args.scope.strict)?;
+            check_types(&query, &heap)?;
             let (span, subtitle) = match &args.between {
                 Some(span) => {
                     let (from, until) = resolve(span, &heap)?;

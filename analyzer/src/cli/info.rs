@@ -6,11 +6,13 @@ use super::output::print;
 use super::stats::{print_json, units};
 use super::verify::ending;
 use super::Failure;
-use crate::query::{mapped, timeline, Instant, MappedRow, MarkerPoint, PeakPoint, Query, SamplePoint};
+use crate::query::{
+    domains, mapped, timeline, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, Query, SamplePoint,
+};
 use crate::replay::loss_name;
 use crate::report::{elapsed, format_size, text_instant, Units};
 use crate::symbols::{Coverage, NoSymbols, Options, Symbolizer};
-use crate::table::{Counters, Heap, Level};
+use crate::table::{Counters, Domain, Heap, Level};
 use crate::text::Text;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
 use heaptape_format::Ending;
@@ -44,6 +46,11 @@ struct Info {
     failed_calls: Option<u64>,
     stacks: usize,
     frames: usize,
+    runtimes: Vec<RuntimeLine>,
+    code_objects: usize,
+    /// Names of types of objects.
+    type_names: usize,
+    domains: Domains,
     peak: Option<PeakPoint>,
     end: Level,
     mapped_at_end: Vec<MappedRow>,
@@ -53,6 +60,16 @@ struct Info {
     markers: Vec<MarkerPoint>,
     losses: Vec<LossLine>,
     damage: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RuntimeLine {
+    /// Id of its process, if known.
+    pid: Option<u32>,
+    name: Text,
+    frames: bool,
+    types: bool,
+    note: Text,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,6 +144,24 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
         failed_calls: end.map(|end| end.failed_calls),
         stacks: heap.catalog.stacks.len(),
         frames: heap.catalog.stacks.frame_count(),
+        runtimes: heap
+            .catalog
+            .runtimes
+            .iter()
+            .map(|info| {
+                let process = heap.catalog.processes.get(info.process.get() as usize);
+                RuntimeLine {
+                    pid: process.map(|process| process.pid),
+                    name: info.name.clone(),
+                    frames: info.frames,
+                    types: info.types,
+                    note: info.note.clone(),
+                }
+            })
+            .collect(),
+        code_objects: heap.catalog.codes.len(),
+        type_names: heap.catalog.types.len() - 1,
+        domains: domains(heap),
         peak: line.peak,
         end: line.end,
         mapped_at_end: mapped(heap, &heap.end()),
@@ -293,6 +328,7 @@ fn text(info: &Info, units: Units) -> String {
         );
     }
     line("stacks", format!("{} of {} frames", info.stacks, info.frames));
+    python(info, units, &mut line);
     if let Some(bytes) = info.sampled_bytes {
         line(
             "sampling",
@@ -304,6 +340,71 @@ fn text(info: &Info, units: Units) -> String {
     }
     lists(info, units, &mut text);
     text
+}
+
+/// What is there of Python; nothing in a recording without.
+fn python(info: &Info, units: Units, line: &mut impl FnMut(&str, String)) {
+    for runtime in info.runtimes.iter().take(MOST_LISTED) {
+        let recorded = match (runtime.frames, runtime.types) {
+            (true, true) => "frames and types of objects",
+            (true, false) => "frames",
+            (false, true) => "types of objects, native frames only",
+            (false, false) => "native frames only",
+        };
+        let note = match runtime.note.as_str() {
+            "" => String::new(),
+            note => format!(" ({note})"),
+        };
+        let process = runtime.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+        line(
+            "python",
+            format!("{} in process {process}: {recorded}{note}", runtime.name),
+        );
+    }
+    if info.runtimes.len() > MOST_LISTED {
+        let more = info.runtimes.len() - MOST_LISTED;
+        line("", format!("{more} more; --json lists all"));
+    }
+    let is_python = |row: &&DomainRow| row.domain != Domain::Malloc;
+    if info.domains.rows.iter().find(is_python).is_none() {
+        return;
+    }
+    line(
+        "code",
+        format!(
+            "{} code objects, {} types of objects",
+            info.code_objects, info.type_names
+        ),
+    );
+    for row in &info.domains.rows {
+        line(
+            "domain",
+            format!(
+                "{}: {} block(s) of {} in all; at the end {} in {}",
+                row.domain.name(),
+                row.allocated.count,
+                format_size(row.allocated.size, units),
+                format_size(row.end.size, units),
+                row.end.count
+            ),
+        );
+    }
+    for (when, types) in [
+        ("in all", info.domains.types),
+        ("at the end", info.domains.types_at_end),
+    ] {
+        if types.objects.count > 0 {
+            let typed = types.objects.count - types.untyped.count;
+            let share = typed as f64 * 100.0 / types.objects.count as f64;
+            line(
+                "types",
+                format!(
+                    "{share:.2} % of {} python obj block(s) {when} have one",
+                    types.objects.count
+                ),
+            );
+        }
+    }
 }
 
 fn lists(info: &Info, units: Units, text: &mut String) {

@@ -97,6 +97,13 @@ pub(super) fn filter(args: &FilterArgs) -> Filter {
         min_size: args.min_size,
         max_size: args.max_size,
         apis: args.api.clone(),
+        domains: args
+            .domain
+            .iter()
+            .flat_map(|domain| domain.domains())
+            .copied()
+            .collect(),
+        types: args.object_type.clone(),
         inherited: args.inherited,
     }
 }

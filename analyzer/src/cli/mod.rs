@@ -3,6 +3,7 @@
 //! Exit status: 0 done, 1 failed (or `verify` found damage, or `--strict` and a tape is not whole), 2 wrong usage. A reader that goes
 //! away (`| head`) is no failure.
 
+mod arenas;
 mod args;
 mod compare;
 mod demo;
@@ -44,6 +45,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Diff(args) => compare::diff(&args),
         Command::Leaks(args) => stats::leaks(&args),
         Command::Tree(args) => stats::tree(&args),
+        Command::Arenas(args) => arenas::arenas(&args),
         Command::Flamegraph(args) => draw::flamegraph(&args),
         Command::Export(args) => export::export(&args),
         Command::Completions { shell } => generate::completions(shell),

@@ -4,28 +4,58 @@ use super::args::{FilterArgs, LeaksArgs, QueryArgs, SnapshotArgs, Span, TreeArgs
 use super::load::{check, filter, load, load_at, resolver};
 use super::output::print;
 use super::Failure;
-use crate::query::{self, Group, LeakQuery, Query, Statistics, TimeSpec};
+use crate::query::{self, Group, Grouping, Key, LeakQuery, Query, Statistics, TimeSpec};
 use crate::report::{json, text_statistics, text_tree, TextOptions, Units};
+use crate::symbols::{Sources, View};
 use crate::table::{Heap, Moment};
 use serde::Serialize;
 
 /// A query of the command line.
 pub(super) fn query_of(args: &QueryArgs) -> Result<Query, Failure> {
     Ok(Query {
-        group: args.by.group()?,
-        filter: filter(&args.scope.filter),
-        raw_frames: args.scope.filter.raw_frames,
+        by: args.by.grouping()?,
         rows: args.rows,
+        ..filter_query(&args.scope.filter)
     })
 }
 
 /// A query that only filters.
-pub(super) fn filter_query(args: &FilterArgs, group: Group, rows: usize) -> Query {
+pub(super) fn filter_query(args: &FilterArgs) -> Query {
+    let view = match (args.python, args.native) {
+        (true, _) => View::Python,
+        (_, true) => View::Native,
+        _ => View::Merged,
+    };
     Query {
-        group,
+        by: Grouping::default(),
         filter: filter(args),
         raw_frames: args.raw_frames,
-        rows,
+        view,
+        rows: 0,
+    }
+}
+
+/// Refuses a question about types that the tape cannot answer.
+pub(super) fn check_types(query: &Query, heap: &Heap) -> Result<(), Failure> {
+    let asks_for_types = query.by.groups().contains(&Group::Type) || !query.filter.types.is_empty();
+    if !asks_for_types || heap.catalog.types.len() > 1 {
+        return Ok(());
+    }
+    let why = match heap.catalog.runtimes.iter().find(|runtime| !runtime.types) {
+        Some(runtime) => format!(" ({}: {})", runtime.name, runtime.note),
+        None => String::new(),
+    };
+    Err(Failure::Usage(format!(
+        "{}: no types of objects are recorded in this tape{why}; they are those of Python's objects. Try --by function or --by size",
+        heap.name
+    )))
+}
+
+/// Finds the lines of the sources for what is going to be shown.
+pub(super) fn find_sources<'a>(args: &QueryArgs, by: &Grouping, keys: impl Iterator<Item = &'a mut Key>) {
+    if !args.source_root.is_empty() {
+        let sources = Sources::new(args.source_root.clone());
+        keys.for_each(|key| key.find_sources(by, &sources));
     }
 }
 
@@ -54,8 +84,9 @@ pub(super) fn snapshot(args: &SnapshotArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
     let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
     let notes = check(&heap, &args.query.scope.strict)?;
+    check_types(&query, &heap)?;
     let report = query::snapshot(&heap, &moment, &query, &*resolver(&args.query.scope.symbols));
-    show(&args.query, "snapshot", "at", &report, &notes)
+    show(&args.query, "snapshot", "at", report, &notes)
 }
 
 pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
@@ -75,13 +106,14 @@ pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
         born_until,
         alive_at,
     };
+    check_types(&query, &heap)?;
     let report = query::leaks(&heap, &which, &query, &*resolver(&args.query.scope.symbols));
     let title = if which.alive_at.is_some() {
         "still alive at"
     } else {
         "never freed up to"
     };
-    show(&args.query, "leaks", title, &report, &notes)
+    show(&args.query, "leaks", title, report, &notes)
 }
 
 /// The ends of a span, in their order.
@@ -93,11 +125,12 @@ pub(super) fn resolve(span: &Span, heap: &Heap) -> Result<(Moment, Moment), Fail
     Ok((from, until))
 }
 
-fn show(args: &QueryArgs, kind: &str, title: &str, report: &Statistics, notes: &[String]) -> Result<(), Failure> {
+fn show(args: &QueryArgs, kind: &str, title: &str, mut report: Statistics, notes: &[String]) -> Result<(), Failure> {
+    find_sources(args, &report.by, report.rows.iter_mut().map(|row| &mut row.key));
     if args.json {
-        print_json(kind, report, notes)
+        print_json(kind, &report, notes)
     } else {
-        print(&text_statistics(report, title, layout(args)))
+        print(&text_statistics(&report, title, layout(args)))
     }
 }
 
@@ -110,7 +143,11 @@ pub(super) fn tree(args: &TreeArgs) -> Result<(), Failure> {
     }
     let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
     let notes = check(&heap, &args.scope.strict)?;
-    let query = filter_query(&args.scope.filter, Group::Traceback, args.rows);
+    let query = Query {
+        rows: args.rows,
+        ..filter_query(&args.scope.filter)
+    };
+    check_types(&query, &heap)?;
     let least = (args.least * 10_000.0) as u32;
     let tree = query::tree(
         &heap,

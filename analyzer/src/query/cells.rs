@@ -1,7 +1,8 @@
 //! The group-by that all statistics share: rows of the table summed by stack and one more property.
 
 use super::filter::RowFilter;
-use super::{Filter, Group};
+use super::group::Facts;
+use super::{Filter, Grouping};
 use crate::table::{Heap, Level, Moment};
 use crate::tape::StackIx;
 use hashbrown::HashMap;
@@ -19,30 +20,30 @@ pub(crate) struct Cell {
 
 impl Cell {
     fn add(&mut self, size: u64, is_doubtful: bool) {
-        self.all.size += u128::from(size);
-        self.all.count += 1;
+        let block = Level {
+            size: u128::from(size),
+            count: 1,
+        };
+        self.all.add(block);
         if is_doubtful {
-            self.doubtful.size += u128::from(size);
-            self.doubtful.count += 1;
+            self.doubtful.add(block);
         }
     }
 
     pub(crate) fn merge(&mut self, other: &Cell) {
-        self.all.size += other.all.size;
-        self.all.count += other.all.count;
-        self.doubtful.size += other.doubtful.size;
-        self.doubtful.count += other.doubtful.count;
+        self.all.add(other.all);
+        self.doubtful.add(other.doubtful);
     }
 }
 
 /// Sums by stack and by what else the grouping needs.
-pub(crate) type Cells = HashMap<(StackIx, u64), Cell>;
+pub(crate) type Cells = HashMap<(StackIx, Facts), Cell>;
 
 /// Sums the rows of a range that `keep` accepts.
 pub(crate) fn sum_rows(
     heap: &Heap,
     range: Range<usize>,
-    group: Group,
+    by: &Grouping,
     keep: impl Fn(u32) -> bool + Sync,
     is_doubtful: impl Fn(u32) -> bool + Sync,
 ) -> Cells {
@@ -52,7 +53,7 @@ pub(crate) fn sum_rows(
         .with_min_len(1 << 16)
         .fold(Cells::new, |mut cells, row| {
             if keep(row) {
-                let key = (rows.stack[row as usize], group.aux(heap, row, heap.process_of(row)));
+                let key = (rows.stack[row as usize], by.facts(heap, row, heap.process_of(row)));
                 cells
                     .entry(key)
                     .or_default()
@@ -70,13 +71,13 @@ pub(crate) fn sum_rows(
 }
 
 /// Sums what is alive at a moment.
-pub(crate) fn sum_live(heap: &Heap, moment: &Moment, filter: &Filter, group: Group) -> Cells {
+pub(crate) fn sum_live(heap: &Heap, moment: &Moment, filter: &Filter, by: &Grouping) -> Cells {
     let wanted: RowFilter<'_> = filter.rows(heap);
     let range = 0..heap.allocations.born_before(moment.cut);
     let mut cells = sum_rows(
         heap,
         range,
-        group,
+        by,
         |row| wanted.accepts(row) && heap.is_live(row, moment),
         |row| heap.is_doubtful(row, moment),
     );
@@ -85,10 +86,7 @@ pub(crate) fn sum_live(heap: &Heap, moment: &Moment, filter: &Filter, group: Gro
             if wanted.accepts_process(process) {
                 heap.inherited(process, moment, |row| {
                     if wanted.accepts_inherited(row) {
-                        let key = (
-                            heap.allocations.stack[row as usize],
-                            group.aux(heap, row, Some(process)),
-                        );
+                        let key = (heap.allocations.stack[row as usize], by.facts(heap, row, Some(process)));
                         cells
                             .entry(key)
                             .or_default()

@@ -2,7 +2,7 @@
 
 use super::cells::{sum_live, Cell};
 use super::stats::{gather, key_fields};
-use super::{Group, Instant, Key, Query};
+use super::{Grouping, Instant, Key, Query, TypeShare};
 use crate::symbols::Resolver;
 use crate::table::{Heap, Level, Moment};
 use crate::text::Text;
@@ -39,11 +39,14 @@ pub struct DiffReport {
     /// The newer instant.
     pub new: Instant,
     /// What rows are made of.
-    pub by: Group,
+    pub by: Grouping,
     /// Everything in the older state that the filter accepts.
     pub old_total: Level,
     /// Everything in the newer state that the filter accepts.
     pub new_total: Level,
+    /// By type: how much of the older and the newer state has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<[TypeShare; 2]>,
     /// Address space mapped in the older and the newer state; never part of the totals.
     pub mapped: [Level; 2],
     /// Largest change first, as tracemalloc sorts: by |size difference|, size, |count difference|, count and key, all falling.
@@ -57,16 +60,12 @@ pub struct DiffReport {
 /// Compares two states. Rows of two tapes are joined by what is shown of them (file and line, function), never by address.
 pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolver: &dyn Resolver) -> DiffReport {
     let groups = |(heap, moment): (&Heap, &Moment)| {
-        gather(
-            heap,
-            &sum_live(heap, moment, &query.filter, query.group),
-            query,
-            resolver,
-        )
+        gather(heap, &sum_live(heap, moment, &query.filter, &query.by), query, resolver)
     };
     let mut old_groups = groups(old);
     let new_groups = groups(new);
-    let mut rows = Vec::with_capacity(new_groups.len());
+    let types = old_groups.types.zip(new_groups.types);
+    let mut rows = Vec::with_capacity(new_groups.by_key.len());
     let (mut old_total, mut new_total) = (Cell::default(), Cell::default());
     let mut compare = |key: Key, function: Option<Text>, before: Cell, after: Cell| {
         old_total.merge(&before);
@@ -80,11 +79,11 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
             count_diff: after.all.count as i64 - before.all.count as i64,
         });
     };
-    for (key, (after, function)) in new_groups {
-        let before = old_groups.remove(&key).map(|(cell, _)| cell).unwrap_or_default();
+    for (key, (after, function)) in new_groups.by_key {
+        let before = old_groups.by_key.remove(&key).map(|(cell, _)| cell).unwrap_or_default();
         compare(key, function, before, after);
     }
-    for (key, (before, function)) in old_groups {
+    for (key, (before, function)) in old_groups.by_key {
         compare(key, function, before, Cell::default());
     }
     rows.sort_unstable_by(|a, b| {
@@ -112,9 +111,10 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
         old: Instant::of(old.0, old.1),
         new_tape: new.0.name.clone(),
         new: Instant::of(new.0, new.1),
-        by: query.group,
+        by: query.by.clone(),
         old_total: old_total.all,
         new_total: new_total.all,
+        types: types.map(<[TypeShare; 2]>::from),
         mapped: [mapped(old), mapped(new)],
         rows,
         omitted_rows,

@@ -1,7 +1,8 @@
 //! Which allocations a question is about.
 
 use crate::symbols::Place;
-use crate::table::Heap;
+use crate::table::{Domain, Heap};
+use crate::text::Text;
 use globset::{Glob, GlobMatcher};
 use heaptape_format::{AllocApi, ProcessIx};
 use std::fmt;
@@ -108,6 +109,10 @@ pub struct Filter {
     pub max_size: Option<u64>,
     /// If any: entry points.
     pub apis: Vec<AllocApi>,
+    /// If any: allocators.
+    pub domains: Vec<Domain>,
+    /// If any: globs on the names of types of objects; a block without one does not match.
+    pub types: Vec<GlobMatcher>,
     /// Count what a forked process inherited as its own, too.
     pub inherited: bool,
 }
@@ -128,6 +133,20 @@ impl Filter {
             included = included || self.include.iter().any(|pattern| pattern.matches(place));
         }
         included
+    }
+
+    /// Whether the patterns accept a stack by the place that is shown for it. Patterns on modules alone are held against the place that
+    /// tells the module.
+    pub(crate) fn accepts_shown(&self, shown: Option<&Place>, library: Option<&Place>) -> bool {
+        let matches = |pattern: &Pattern| {
+            let place = if pattern.field == Field::Library {
+                library
+            } else {
+                shown
+            };
+            place.is_some_and(|place| pattern.matches(place))
+        };
+        (self.include.is_empty() || self.include.iter().any(matches)) && !self.exclude.iter().any(matches)
     }
 
     /// Prepares the part of the filter that concerns rows for one heap.
@@ -161,14 +180,22 @@ impl Filter {
                 })
                 .collect();
         let apis = (0..=u8::MAX)
-            .map(|api| self.apis.is_empty() || self.apis.iter().any(|&a| a as u8 == api))
+            .map(|number| {
+                let domain = AllocApi::from_u8(number).map_or(Domain::Malloc, Domain::of);
+                (self.apis.is_empty() || self.apis.iter().any(|&api| api as u8 == number))
+                    && (self.domains.is_empty() || self.domains.contains(&domain))
+            })
             .collect();
+        let is_type_wanted =
+            |name: &Text| !name.as_str().is_empty() && self.types.iter().any(|glob| glob.is_match(name.as_str()));
+        let kinds = heap.catalog.types.iter().map(is_type_wanted).collect();
         RowFilter {
             filter: self,
             heap,
             processes,
             threads,
             apis,
+            kinds,
         }
     }
 }
@@ -188,6 +215,8 @@ pub(crate) struct RowFilter<'a> {
     /// By thread: whether its process and itself are wanted.
     threads: Vec<(bool, bool)>,
     apis: Vec<bool>,
+    /// By type.
+    kinds: Vec<bool>,
 }
 
 impl RowFilter<'_> {
@@ -215,5 +244,6 @@ impl RowFilter<'_> {
         size >= self.filter.min_size
             && self.filter.max_size.is_none_or(|most| size <= most)
             && self.apis[rows.api[row as usize] as usize]
+            && (self.filter.types.is_empty() || self.kinds[rows.kind[row as usize].get() as usize])
     }
 }

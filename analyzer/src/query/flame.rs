@@ -2,7 +2,7 @@
 
 use super::cells::{sum_live, sum_rows, Cells};
 use super::stats::accepted_stacks;
-use super::{Group, Query};
+use super::{Grouping, Query};
 use crate::symbols::{Names, Resolver};
 use crate::table::{Heap, Level, Moment};
 use serde::Serialize;
@@ -60,19 +60,14 @@ pub enum Span {
 
 /// Folded stacks of one state or span.
 pub fn flame(heap: &Heap, span: &Span, query: &Query, resolver: &dyn Resolver) -> Flame {
+    let by = Grouping::default();
     let cells = match span {
-        Span::At(moment) => sum_live(heap, moment, &query.filter, Group::Traceback),
+        Span::At(moment) => sum_live(heap, moment, &query.filter, &by),
         Span::Between(from, until) => {
             let wanted = query.filter.rows(heap);
             let first = heap.allocations.born_before(from.cut);
             let last = heap.allocations.born_before(until.cut).max(first);
-            sum_rows(
-                heap,
-                first..last,
-                Group::Traceback,
-                |row| wanted.accepts(row),
-                |_| false,
-            )
+            sum_rows(heap, first..last, &by, |row| wanted.accepts(row), |_| false)
         }
     };
     let mut lines = BTreeMap::new();
@@ -83,7 +78,7 @@ pub fn flame(heap: &Heap, span: &Span, query: &Query, resolver: &dyn Resolver) -
 /// Folded stacks of two states, side by side.
 pub fn flame_diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolver: &dyn Resolver) -> Flame {
     let mut lines = BTreeMap::new();
-    let cells = |(heap, moment): (&Heap, &Moment)| sum_live(heap, moment, &query.filter, Group::Traceback);
+    let cells = |(heap, moment): (&Heap, &Moment)| sum_live(heap, moment, &query.filter, &Grouping::default());
     fold(old.0, &cells(old), query, resolver, &mut lines, |sides| &mut sides.0);
     fold(new.0, &cells(new), query, resolver, &mut lines, |sides| &mut sides.1);
     finish(lines)
@@ -100,21 +95,20 @@ fn fold(
     side: impl Fn(&mut (Level, Level)) -> &mut Level,
 ) {
     let stacks = || cells.keys().map(|&(stack, _)| stack);
-    let names = Names::of(heap, resolver, stacks());
+    let names = Names::of(heap, resolver, query.view, stacks());
     let accepted = accepted_stacks(heap, &names, query, stacks());
     for (&(stack, _), cell) in cells.iter().filter(|((stack, _), _)| accepted[stack.0 as usize]) {
         let mut frames: Vec<String> = names
             .stack(heap, stack)
             .take(DEEPEST)
-            .map(|place| place.function_or_address())
+            .map(|place| place.flame_name())
             .collect();
         frames.reverse();
         if frames.is_empty() {
-            frames.push("[no stack]".to_owned());
+            frames.push(query.view.nothing().to_owned());
         }
         let level = side(lines.entry(frames).or_default());
-        level.size += cell.all.size;
-        level.count += cell.all.count;
+        level.add(cell.all);
     }
 }
 

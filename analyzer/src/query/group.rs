@@ -1,18 +1,13 @@
-//! What rows of a report are made of: the groupings and their keys.
+//! What rows of a report are made of.
 
-use super::site::Sites;
-use crate::symbols::{Names, Place};
-use crate::table::Heap;
-use crate::tape::{FrameIx, StackIx};
-use crate::text::Text;
-use hashbrown::HashMap;
-use heaptape_format::{AllocApi, ProcessIx, ThreadIx};
-use serde::Serialize;
+use super::kind::Kind;
+use crate::table::{Domain, Heap};
+use heaptape_format::ProcessIx;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// What allocations are grouped by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// A property that allocations have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Group {
     /// The line that is shown for a stack.
     #[default]
@@ -31,183 +26,195 @@ pub enum Group {
     Process,
     /// The entry point.
     Api,
+    /// The allocator.
+    Domain,
     /// The size of a block.
     Size,
+    /// The type of the object.
+    Type,
 }
 
 impl Group {
     /// Whether the stack decides the key.
     pub fn is_by_stack(self) -> bool {
-        matches!(
-            self,
-            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library
-        )
+        self.bits() == 0
     }
 
-    /// The part of the key that the stack does not decide, of a row; `process` is whose copy is counted.
-    pub(crate) fn aux(self, heap: &Heap, row: u32, process: Option<ProcessIx>) -> u64 {
-        let rows = &heap.allocations;
+    /// What it is called on the command line and in reports.
+    pub const fn name(self) -> &'static str {
         match self {
-            Group::Thread => u64::from(rows.thread[row as usize].get()),
-            Group::Process => process.map_or(u64::MAX, |process| u64::from(process.get())),
-            Group::Api => rows.api[row as usize] as u64,
-            Group::Size => rows.size[row as usize],
-            _ => 0,
+            Group::Line => "line",
+            Group::File => "file",
+            Group::Traceback => "traceback",
+            Group::Function => "function",
+            Group::Library => "library",
+            Group::Thread => "thread",
+            Group::Process => "process",
+            Group::Api => "api",
+            Group::Domain => "domain",
+            Group::Size => "size",
+            Group::Type => "type",
+        }
+    }
+
+    /// Bits of the fact that it needs of a row, besides the stack.
+    const fn bits(self) -> u32 {
+        match self {
+            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library => 0,
+            Group::Api | Group::Domain => 8,
+            Group::Thread | Group::Process | Group::Type => 32,
+            Group::Size => 64,
+        }
+    }
+
+    /// That fact; `process` is whose copy is counted.
+    fn fact(self, heap: &Heap, row: u32, process: Option<ProcessIx>) -> u64 {
+        let rows = &heap.allocations;
+        let row = row as usize;
+        match self {
+            Group::Thread => u64::from(rows.thread[row].get()),
+            Group::Process => process.map_or(u64::from(u32::MAX), |process| u64::from(process.get())),
+            Group::Api => rows.api[row] as u64,
+            Group::Domain => Domain::of(rows.api[row]) as u64,
+            Group::Size => rows.size[row],
+            Group::Type => u64::from(Kind::of_row(heap, row as u32).number()),
+            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library => 0,
         }
     }
 }
 
-/// One frame of a traceback.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct KeyFrame {
-    /// `file:line`, or what is known instead.
-    pub location: Text,
-    /// The function, if known.
-    pub function: Option<Text>,
-}
+/// Most properties at once: with more, their facts could take more bits than there are.
+const MOST: usize = 3;
 
-impl KeyFrame {
-    /// The frame of a place.
-    pub fn of(place: &Place) -> KeyFrame {
-        KeyFrame {
-            location: Text::new(&place.location()),
-            function: place.function.clone(),
-        }
-    }
-}
+/// One to three properties: a row for each combination, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grouping(Vec<Group>);
 
-/// What the allocations of a row have in common. Orders as tracemalloc does: by file, then line; tracebacks from their oldest frame.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// File, function, module, thread, ...; for a traceback the location of its shown frame.
-    pub name: String,
-    /// Line or size; 0 for none.
-    pub number: u64,
-    /// Frames of a traceback, oldest first.
-    pub frames: Vec<KeyFrame>,
-}
+/// A list of properties that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAGrouping;
 
-impl fmt::Display for Key {
+impl fmt::Display for NotAGrouping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.name.as_str(), self.number) {
-            ("", number) => write!(f, "blocks of {number} B"),
-            (name, 0) => f.write_str(name),
-            (name, line) => write!(f, "{name}:{line}"),
-        }
+        write!(f, "expected one to {MOST} different properties, as in `type,line`")
     }
 }
 
-/// Longest traceback that is kept, innermost frames first; a hostile tape has deeper ones.
-const DEEPEST: usize = 1000;
+impl std::error::Error for NotAGrouping {}
 
-/// Makes keys for one heap.
-pub(crate) struct Keys<'a> {
-    heap: &'a Heap,
-    names: &'a Names,
-    group: Group,
-    pub(crate) sites: Sites<'a>,
-    /// The labels of frames met so far: tracebacks share their texts.
-    labels: HashMap<FrameIx, Vec<KeyFrame>>,
-}
-
-impl<'a> Keys<'a> {
-    pub(crate) fn new(heap: &'a Heap, names: &'a Names, group: Group, raw_frames: bool) -> Keys<'a> {
-        Keys {
-            heap,
-            names,
-            group,
-            sites: Sites::new(heap, names, raw_frames),
-            labels: HashMap::new(),
+impl Grouping {
+    /// Rows by these properties.
+    ///
+    /// # Errors
+    /// When there is none, when there are more than three, and when one is named twice.
+    pub fn new(groups: &[Group]) -> Result<Grouping, NotAGrouping> {
+        let is_repeated = |(index, group): (usize, &Group)| groups[..index].contains(group);
+        if groups.is_empty() || groups.len() > MOST || groups.iter().enumerate().any(is_repeated) {
+            return Err(NotAGrouping);
         }
+        Ok(Grouping(groups.to_vec()))
     }
 
-    /// The key of a group of rows, and the function that is shown for it.
-    pub(crate) fn key(&mut self, stack: StackIx, aux: u64) -> (Key, Option<Text>) {
-        if !self.group.is_by_stack() {
-            return (self.plain(aux), None);
-        }
-        let Some(site) = self.sites.site(stack) else {
-            return (
-                Key {
-                    name: "[no stack]".to_owned(),
-                    ..Key::default()
-                },
-                None,
-            );
+    /// The properties, in their order.
+    pub fn groups(&self) -> &[Group] {
+        &self.0
+    }
+
+    /// Whether the stack has a part in the key.
+    pub fn is_by_stack(&self) -> bool {
+        self.0.iter().any(|group| group.is_by_stack())
+    }
+
+    /// All that a row's key needs, besides its stack.
+    pub(crate) fn facts(&self, heap: &Heap, row: u32, process: Option<ProcessIx>) -> Facts {
+        let fold = |packed: u128, group: &Group| match group.bits() {
+            0 => packed,
+            bits => packed << bits | u128::from(group.fact(heap, row, process)),
         };
-        let named = |name: String| Key { name, ..Key::default() };
-        let key = match self.group {
-            Group::Line => match &site.file {
-                Some(file) if site.line > 0 => Key {
-                    name: file.to_string(),
-                    number: u64::from(site.line),
-                    frames: Vec::new(),
-                },
-                _ => named(site.location()),
-            },
-            Group::File => match &site.file {
-                Some(file) => named(file.to_string()),
-                None if site.is_special() => named(site.location()),
-                None => named(site.library_or_unknown().to_owned()),
-            },
-            Group::Function => named(match &site.function {
-                Some(function) => function.to_string(),
-                None => site.address(),
-            }),
-            Group::Library if site.is_special() => named(site.location()),
-            Group::Library => named(site.library_or_unknown().to_owned()),
-            _ => {
-                let mut frames: Vec<KeyFrame> = Vec::new();
-                for frame in self.heap.catalog.stacks.frames(stack) {
-                    let labels = self.labels.entry(frame);
-                    frames.extend_from_slice(
-                        labels.or_insert_with(|| self.names.places(frame).iter().map(KeyFrame::of).collect()),
-                    );
-                    if frames.len() >= DEEPEST {
-                        break;
+        Facts(self.0.iter().fold(0, fold))
+    }
+
+    /// One of the facts; `None` when it is not among them.
+    pub(crate) fn fact(&self, facts: Facts, wanted: Group) -> Option<u64> {
+        let place = self.0.iter().position(|&group| group == wanted)?;
+        let behind: u32 = self.0[place + 1..].iter().map(|group| group.bits()).sum();
+        let mask = (1u128 << wanted.bits()) - 1;
+        Some((facts.0.checked_shr(behind).unwrap_or(0) & mask) as u64)
+    }
+
+    /// What a block holds, if that is asked for.
+    pub(crate) fn kind(&self, facts: Facts) -> Option<Kind> {
+        let number = self.fact(facts, Group::Type)?;
+        Some(Kind::from_number(number as u32))
+    }
+}
+
+impl Default for Grouping {
+    fn default() -> Grouping {
+        Group::default().into()
+    }
+}
+
+impl From<Group> for Grouping {
+    fn from(group: Group) -> Grouping {
+        Grouping(vec![group])
+    }
+}
+
+impl fmt::Display for Grouping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, group) in self.0.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}", group.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Grouping {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Facts of a row, packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Facts(u128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_three_properties_fit() {
+        let all = [
+            Group::Thread,
+            Group::Process,
+            Group::Api,
+            Group::Domain,
+            Group::Size,
+            Group::Type,
+        ];
+        for a in all {
+            for b in all {
+                for c in all {
+                    let Ok(grouping) = Grouping::new(&[a, b, c]) else {
+                        continue;
+                    };
+                    let bits: u32 = grouping.groups().iter().map(|group| group.bits()).sum();
+                    assert!(bits <= u128::BITS, "{grouping}");
+                    let most = grouping.groups().iter().fold(0u128, |packed, group| {
+                        packed << group.bits() | ((1u128 << group.bits()) - 1)
+                    });
+                    for group in [a, b, c] {
+                        let fact = grouping.fact(Facts(most), group);
+                        assert_eq!(fact, Some(((1u128 << group.bits()) - 1) as u64), "{grouping}");
                     }
                 }
-                frames.reverse();
-                Key {
-                    name: site.location(),
-                    number: 0,
-                    frames,
-                }
             }
-        };
-        (key, site.function.clone())
-    }
-
-    fn plain(&self, aux: u64) -> Key {
-        let catalog = &self.heap.catalog;
-        let process = |ix: ProcessIx| match catalog.processes.get(ix.get() as usize) {
-            Some(info) => format!("process {} {}", info.pid, info.exe),
-            None => "[unknown process]".to_owned(),
-        };
-        let name = match self.group {
-            Group::Thread => match catalog.threads.get(aux as usize) {
-                Some(info) => {
-                    let name = if info.name.as_str().is_empty() {
-                        "(unnamed)"
-                    } else {
-                        info.name.as_str()
-                    };
-                    format!("thread {} {name}, {}", info.tid, process(info.process))
-                }
-                None => format!("[unknown thread {}]", ThreadIx(aux as u32).get()),
-            },
-            Group::Process => process(ProcessIx(u32::try_from(aux).unwrap_or(u32::MAX))),
-            Group::Api => AllocApi::from_u8(aux as u8)
-                .map_or("[unknown]", AllocApi::name)
-                .to_owned(),
-            _ => {
-                return Key {
-                    name: String::new(),
-                    number: aux,
-                    frames: Vec::new(),
-                }
-            }
-        };
-        Key { name, ..Key::default() }
+        }
+        assert_eq!(Grouping::new(&[]), Err(NotAGrouping));
+        assert_eq!(Grouping::new(&[Group::Line, Group::Line]), Err(NotAGrouping));
+        assert_eq!(Grouping::default().fact(Facts(0), Group::Size), None);
     }
 }

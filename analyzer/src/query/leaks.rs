@@ -36,7 +36,7 @@ pub fn leaks(heap: &Heap, which: &LeakQuery, query: &Query, resolver: &dyn Resol
     let cells = sum_rows(
         heap,
         first..last,
-        query.group,
+        &query.by,
         |row| wanted.accepts(row) && is_leak(row),
         |row| heap.is_doubtful(row, &at),
     );

@@ -1,10 +1,10 @@
 //! Which frame stands for a stack.
 //!
-//! Like tracemalloc, the most recent one; but an allocation in native code ends in layers that nobody wrote for this program:
-//! `operator new`, `std::vector::push_back`, `alloc::vec::Vec::push`, `strdup`. These are skipped, so that the line shown is the
+//! Like tracemalloc, the most recent frame of Python, if there is one. An allocation without ends in layers that nobody wrote for this
+//! program: `operator new`, `std::vector::push_back`, `alloc::vec::Vec::push`, `strdup`. These are skipped, so that the line shown is the
 //! program's own. The rule is this file, is described in `docs/QUERIES.md`, and is switched off by `--raw-frames`.
 
-use crate::symbols::{Names, Place};
+use crate::symbols::{Language, Names, Place};
 use crate::table::Heap;
 use crate::tape::{FrameIx, StackIx, StackTable};
 
@@ -58,6 +58,9 @@ const FUNCTIONS: &[&str] = &[
 
 /// Whether a frame is a layer of an allocator or of a standard library.
 pub fn is_wrapper(place: &Place) -> bool {
+    if place.language == Language::Python {
+        return false;
+    }
     let library = place.library.basename();
     if LIBRARIES.iter().any(|name| library.starts_with(name)) {
         return true;
@@ -96,39 +99,69 @@ fn is_wrapper_name(name: &str) -> bool {
     })
 }
 
-/// The frames that stand for stacks, each found once.
+/// Finds the frames that stand for stacks. What a view hides is not there.
 pub(crate) struct Sites<'a> {
-    heap: &'a Heap,
     names: &'a Names,
     raw_frames: bool,
-    /// By frame: its innermost place that is no wrapper. Outer `None`: not looked at yet.
-    visible: Vec<Option<Option<u32>>>,
-    /// By stack, likewise.
-    sites: Vec<Option<Option<(FrameIx, u32)>>>,
+    python: Search<'a>,
+    native: Search<'a>,
+    any: Search<'a>,
 }
 
 impl<'a> Sites<'a> {
     pub(crate) fn new(heap: &'a Heap, names: &'a Names, raw_frames: bool) -> Sites<'a> {
-        let trie = &heap.catalog.stacks;
+        let search = |is_wanted| Search::new(heap, names, is_wanted);
         Sites {
-            heap,
             names,
             raw_frames,
-            visible: vec![None; trie.frame_count()],
-            sites: vec![None; trie.len()],
+            python: search(|place| place.language == Language::Python),
+            native: search(|place| place.language == Language::Native && !is_wrapper(place)),
+            any: search(|_| true),
         }
     }
 
     /// The place that stands for a stack; `None` for the empty one.
     pub(crate) fn site(&mut self, stack: StackIx) -> Option<&'a Place> {
-        let innermost = self.names.places(self.heap.catalog.stacks.frame(stack)?).first();
-        if self.raw_frames {
-            return innermost;
-        }
-        match self.find(stack) {
-            Some((frame, place)) => self.names.places(frame).get(place as usize),
-            // Nothing but runtime all the way out.
-            None => innermost,
+        self.choose(stack, |sites| {
+            sites.python.find(stack).or_else(|| sites.native.find(stack))
+        })
+    }
+
+    /// The place that tells which module a stack's memory belongs to: a native one where there is any.
+    pub(crate) fn library_site(&mut self, stack: StackIx) -> Option<&'a Place> {
+        self.choose(stack, |sites| {
+            sites.native.find(stack).or_else(|| sites.python.find(stack))
+        })
+    }
+
+    fn choose(&mut self, stack: StackIx, best: impl Fn(&mut Sites<'a>) -> Option<(FrameIx, u32)>) -> Option<&'a Place> {
+        let chosen = if self.raw_frames { None } else { best(self) };
+        // With nothing but runtime all the way out, the innermost frame stands.
+        let (frame, place) = chosen.or_else(|| self.any.find(stack))?;
+        self.names.places(frame).get(place as usize)
+    }
+}
+
+/// The innermost wanted place of each stack, looked for once.
+struct Search<'a> {
+    heap: &'a Heap,
+    names: &'a Names,
+    is_wanted: fn(&Place) -> bool,
+    /// By frame: its innermost wanted place. Outer `None`: not looked at yet.
+    visible: Vec<Option<Option<u32>>>,
+    /// By stack, likewise.
+    sites: Vec<Option<Option<(FrameIx, u32)>>>,
+}
+
+impl<'a> Search<'a> {
+    fn new(heap: &'a Heap, names: &'a Names, is_wanted: fn(&Place) -> bool) -> Search<'a> {
+        let trie = &heap.catalog.stacks;
+        Search {
+            heap,
+            names,
+            is_wanted,
+            visible: vec![None; trie.frame_count()],
+            sites: vec![None; trie.len()],
         }
     }
 
@@ -147,13 +180,10 @@ impl<'a> Sites<'a> {
             let (Some(frame), Some(parent)) = (trie.frame(at), trie.parent(at)) else {
                 break None;
             };
-            let names = self.names;
+            let (names, is_wanted) = (self.names, self.is_wanted);
             let visible = self.visible[frame.0 as usize].get_or_insert_with(|| {
-                names
-                    .places(frame)
-                    .iter()
-                    .position(|place| !is_wrapper(place))
-                    .map(|place| place as u32)
+                let place = names.places(frame).iter().position(is_wanted);
+                place.map(|place| place as u32)
             });
             if let Some(place) = *visible {
                 break Some((frame, place));

@@ -4,7 +4,7 @@ use super::cells::sum_live;
 use super::stats::{gather, statistics};
 use super::{Query, Statistics};
 use crate::symbols::Resolver;
-use crate::table::{Heap, Level, MappingKind, Moment};
+use crate::table::{Heap, Level, MappingKind, MappingRow, Moment};
 use serde::Serialize;
 
 /// What was alive at `moment`.
@@ -12,7 +12,7 @@ use serde::Serialize;
 /// A process that had ended by then has no part in it. A block belongs to the process that allocated it; what a fork copied is counted
 /// again only when the filter says so.
 pub fn snapshot(heap: &Heap, moment: &Moment, query: &Query, resolver: &dyn Resolver) -> Statistics {
-    let cells = sum_live(heap, moment, &query.filter, query.group);
+    let cells = sum_live(heap, moment, &query.filter, &query.by);
     let groups = gather(heap, &cells, query, resolver);
     statistics(heap, moment, groups, query)
 }
@@ -27,22 +27,32 @@ pub struct MappedRow {
     pub level: Level,
 }
 
+/// Whether a piece of a mapping was there at a moment.
+pub(super) fn is_mapped(heap: &Heap, row: &MappingRow, moment: &Moment) -> bool {
+    row.birth < moment.cut
+        && row.death >= moment.cut
+        && row.process.is_none_or(|process| heap.is_process_alive(process, moment))
+}
+
 /// Address space that was mapped at a moment, by kind.
 pub fn mapped(heap: &Heap, moment: &Moment) -> Vec<MappedRow> {
-    let mut rows: Vec<MappedRow> = [MappingKind::Anonymous, MappingKind::File, MappingKind::Brk]
-        .map(|kind| MappedRow {
-            kind,
-            level: Level::default(),
-        })
-        .to_vec();
+    let mut rows: Vec<MappedRow> = [
+        MappingKind::Anonymous,
+        MappingKind::File,
+        MappingKind::Brk,
+        MappingKind::Arena,
+    ]
+    .map(|kind| MappedRow {
+        kind,
+        level: Level::default(),
+    })
+    .to_vec();
     for row in &heap.mappings.rows {
-        let is_alive = row.birth < moment.cut
-            && row.death >= moment.cut
-            && row.process.is_none_or(|process| heap.is_process_alive(process, moment));
-        if is_alive {
-            let level = &mut rows[row.kind as usize].level;
-            level.size += u128::from(row.length.get());
-            level.count += 1;
+        if is_mapped(heap, row, moment) {
+            rows[row.kind as usize].level.add(Level {
+                size: u128::from(row.length.get()),
+                count: 1,
+            });
         }
     }
     rows

@@ -1,11 +1,11 @@
 //! Statistics: rows of size and count, as tracemalloc has them.
 
 use super::cells::{Cell, Cells};
-use super::group::Keys;
+use super::key::Keys;
 use super::site::Sites;
-use super::{Filter, Group, Key};
+use super::{Filter, Group, Grouping, Key, TypeShare};
 use crate::report;
-use crate::symbols::{Names, Resolver};
+use crate::symbols::{Names, Resolver, View};
 use crate::table::{Heap, Level, Moment};
 use crate::tape::StackIx;
 use crate::text::Text;
@@ -16,11 +16,13 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug)]
 pub struct Query {
     /// What rows are made of.
-    pub group: Group,
+    pub by: Grouping,
     /// Which allocations count.
     pub filter: Filter,
     /// Show the innermost frame whatever it is; see [`super::is_wrapper`].
     pub raw_frames: bool,
+    /// Which frames are looked at.
+    pub view: View,
     /// Most rows to give; 0 for all.
     pub rows: usize,
 }
@@ -28,9 +30,10 @@ pub struct Query {
 impl Default for Query {
     fn default() -> Query {
         Query {
-            group: Group::Line,
+            by: Grouping::default(),
             filter: Filter::default(),
             raw_frames: false,
+            view: View::default(),
             rows: 10,
         }
     }
@@ -84,8 +87,15 @@ pub(super) fn key_fields<S: Serializer>(key: &Key, serializer: S) -> Result<S::O
     use serde::ser::SerializeMap;
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("key", &key.to_string())?;
-    if !key.frames.is_empty() {
-        map.serialize_entry("traceback", &key.frames)?;
+    if key.0.len() > 1 {
+        let parts: Vec<String> = key.0.iter().map(ToString::to_string).collect();
+        map.serialize_entry("keys", &parts)?;
+    }
+    if !key.frames().is_empty() {
+        map.serialize_entry("traceback", key.frames())?;
+    }
+    if let Some(source) = key.source() {
+        map.serialize_entry("source", source)?;
     }
     map.end()
 }
@@ -104,11 +114,14 @@ pub struct Statistics {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub born_until: Option<Instant>,
     /// What rows are made of.
-    pub by: Group,
+    pub by: Grouping,
     /// Everything that the filter accepts.
     pub total: Level,
     /// The part of it that may have been freed where events are missing.
     pub unknown_after_gap: Level,
+    /// By type: how much of it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub types: Option<TypeShare>,
     /// Address space mapped at this instant, beside the heap: never part of the total.
     pub mapped: Level,
     /// Largest first: by size, count and key, all falling, as tracemalloc sorts.
@@ -119,25 +132,37 @@ pub struct Statistics {
     pub omitted: Level,
 }
 
+/// Cells gathered under their keys, with the functions that are shown for them.
+pub(super) struct Groups {
+    pub by_key: HashMap<Key, (Cell, Option<Text>)>,
+    /// By type only.
+    pub types: Option<TypeShare>,
+}
+
 /// Cells of a heap gathered under their keys; the patterns of the filter are applied here, where names are known.
-pub(super) fn gather(
-    heap: &Heap,
-    cells: &Cells,
-    query: &Query,
-    resolver: &dyn Resolver,
-) -> HashMap<Key, (Cell, Option<Text>)> {
+pub(super) fn gather(heap: &Heap, cells: &Cells, query: &Query, resolver: &dyn Resolver) -> Groups {
     let filter = &query.filter;
-    let needs_names = query.group.is_by_stack() || filter.has_patterns();
+    let needs_names = query.by.is_by_stack() || filter.has_patterns();
     let stacks = cells.keys().map(|&(stack, _)| stack).filter(|_| needs_names);
-    let names = Names::of(heap, resolver, stacks);
-    let mut keys = Keys::new(heap, &names, query.group, query.raw_frames);
-    let mut groups: HashMap<Key, (Cell, Option<Text>)> = HashMap::new();
-    for (&(stack, aux), cell) in cells {
+    let names = Names::of(heap, resolver, query.view, stacks);
+    let mut keys = Keys::new(heap, &names, query);
+    let is_by_type = query.by.groups().contains(&Group::Type);
+    let mut groups = Groups {
+        by_key: HashMap::new(),
+        types: is_by_type.then(TypeShare::default),
+    };
+    for (&(stack, facts), cell) in cells {
         if filter.has_patterns() && !is_accepted(heap, &names, filter, &mut keys.sites, stack) {
             continue;
         }
-        let (key, function) = keys.key(stack, aux);
-        let (sum, shown) = groups.entry(key).or_insert_with(|| (Cell::default(), function.clone()));
+        if let (Some(types), Some(kind)) = (&mut groups.types, query.by.kind(facts)) {
+            types.add(kind, cell.all);
+        }
+        let (key, function) = keys.key(stack, facts);
+        let (sum, shown) = groups
+            .by_key
+            .entry(key)
+            .or_insert_with(|| (Cell::default(), function.clone()));
         sum.merge(cell);
         // One line can lie in several functions (templates, inlining): the choice must not hang on the order of a hash map.
         if function < *shown {
@@ -148,15 +173,10 @@ pub(super) fn gather(
 }
 
 /// Rows out of groups: sorted, cut to the number asked for, summed.
-pub(super) fn statistics(
-    heap: &Heap,
-    at: &Moment,
-    groups: HashMap<Key, (Cell, Option<Text>)>,
-    query: &Query,
-) -> Statistics {
+pub(super) fn statistics(heap: &Heap, at: &Moment, groups: Groups, query: &Query) -> Statistics {
     let mut total = Cell::default();
-    let mut rows: Vec<Row> = Vec::with_capacity(groups.len());
-    for (key, (cell, function)) in groups {
+    let mut rows: Vec<Row> = Vec::with_capacity(groups.by_key.len());
+    for (key, (cell, function)) in groups.by_key {
         total.merge(&cell);
         rows.push(Row {
             key,
@@ -183,9 +203,10 @@ pub(super) fn statistics(
         at: Instant::of(heap, at),
         born_from: None,
         born_until: None,
-        by: query.group,
+        by: query.by.clone(),
         total: total.all,
         unknown_after_gap: total.doubtful,
+        types: groups.types,
         mapped: super::snapshot::mapped_level(heap, at),
         rows,
         omitted_rows,
@@ -215,6 +236,7 @@ fn is_accepted(heap: &Heap, names: &Names, filter: &Filter, sites: &mut Sites<'_
     if filter.all_frames {
         filter.accepts(names.stack(heap, stack))
     } else {
-        filter.accepts(sites.site(stack).into_iter())
+        let library = sites.library_site(stack);
+        filter.accepts_shown(sites.site(stack), library)
     }
 }

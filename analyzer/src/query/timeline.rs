@@ -87,7 +87,7 @@ pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resol
         let mut stacks: Vec<StackIx> = rows.stack.clone();
         stacks.sort_unstable();
         stacks.dedup();
-        let names = Names::of(heap, resolver, stacks.iter().copied());
+        let names = Names::of(heap, resolver, query.view, stacks.iter().copied());
         accepted_stacks(heap, &names, query, stacks.into_iter())
     } else {
         vec![true; heap.catalog.stacks.len()]

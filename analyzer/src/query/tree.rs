@@ -1,9 +1,9 @@
 //! The call tree from the outside in: who called whom to hold how much.
 
 use super::cells::sum_live;
-use super::group::KeyFrame;
+use super::key::KeyFrame;
 use super::stats::accepted_stacks;
-use super::{Group, Instant, Query};
+use super::{Grouping, Instant, Query};
 use crate::symbols::{Names, Resolver};
 use crate::table::{Heap, Level, Moment};
 use crate::tape::{StackIx, StackTable};
@@ -48,21 +48,32 @@ pub struct Tree {
 /// The call tree of what was alive at `moment`. `query.rows` is the most children of a node; children below `least` millionths of the
 /// total, and levels below `depth`, are left out.
 pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usize, resolver: &dyn Resolver) -> Tree {
-    let cells = sum_live(heap, moment, &query.filter, Group::Traceback);
-    let names = Names::of(heap, resolver, cells.keys().map(|&(stack, _)| stack));
+    let cells = sum_live(heap, moment, &query.filter, &Grouping::default());
+    let names = Names::of(heap, resolver, query.view, cells.keys().map(|&(stack, _)| stack));
     let accepted = accepted_stacks(heap, &names, query, cells.keys().map(|&(stack, _)| stack));
     let trie = &heap.catalog.stacks;
+    // The nearest frame outwards that the view shows, itself included, stands for every stack. Parents have lower ids than their children.
+    let mut shown = vec![StackTable::ROOT; trie.len()];
+    for stack in (1..trie.len() as u32).map(StackIx) {
+        let parent = trie.parent(stack).unwrap_or(StackTable::ROOT);
+        shown[stack.0 as usize] = if names.shows(heap, stack) {
+            stack
+        } else {
+            shown[parent.0 as usize]
+        };
+    }
     let mut own = vec![Level::default(); trie.len()];
     for (&(stack, _), cell) in cells.iter().filter(|((stack, _), _)| accepted[stack.0 as usize]) {
-        add(&mut own[stack.0 as usize], cell.all);
+        own[shown[stack.0 as usize].0 as usize].add(cell.all);
     }
-    // Parents have lower ids than their children, so one pass from the end sums the subtrees.
+    // One pass from the end sums the subtrees.
     let mut totals = own.clone();
     let mut children: BTreeMap<StackIx, Vec<StackIx>> = BTreeMap::new();
     for stack in (1..trie.len() as u32).rev().map(StackIx) {
         let total = totals[stack.0 as usize];
         if let Some(parent) = trie.parent(stack).filter(|_| total.count > 0) {
-            add(&mut totals[parent.0 as usize], total);
+            let parent = shown[parent.0 as usize];
+            totals[parent.0 as usize].add(total);
             children.entry(parent).or_default().push(stack);
         }
     }
@@ -78,7 +89,16 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
         depth: depth.min(DEEPEST),
     };
     let outermost = builder.enter(StackTable::ROOT);
-    let (roots, omitted) = builder.level(outermost, 0);
+    let (mut roots, omitted) = builder.level(outermost, 0);
+    if own[0].count > 0 {
+        roots.push(Node {
+            frame: KeyFrame::without_place(query.view.nothing()),
+            total: own[0],
+            own: own[0],
+            children: Vec::new(),
+            omitted: 0,
+        });
+    }
     Tree {
         tape: heap.name.clone(),
         at: Instant::of(heap, moment),
@@ -86,11 +106,6 @@ pub fn tree(heap: &Heap, moment: &Moment, query: &Query, least: u32, depth: usiz
         roots,
         omitted,
     }
-}
-
-fn add(sum: &mut Level, more: Level) {
-    sum.size += more.size;
-    sum.count += more.count;
 }
 
 /// A position in the tree: a node of the trie, and how many of its frame's places lie further in.
@@ -137,9 +152,9 @@ impl Builder<'_> {
             .map(|(frame, positions)| {
                 let (mut total, mut own) = (Level::default(), Level::default());
                 for &(stack, inner) in &positions {
-                    add(&mut total, self.totals[stack.0 as usize]);
+                    total.add(self.totals[stack.0 as usize]);
                     if inner == 0 {
-                        add(&mut own, self.own[stack.0 as usize]);
+                        own.add(self.own[stack.0 as usize]);
                     }
                 }
                 (

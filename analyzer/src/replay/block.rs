@@ -5,14 +5,18 @@ use crate::table::{ClockBlock, Flags, MappingKind, MappingRow, Mappings, NEVER};
 use crate::tape::{Catalog, StackIx, Tape};
 use heaptape_format::Block;
 use heaptape_format::{read_events, EventColumns};
-use heaptape_format::{Address, AllocApi, Bytes, Damage, Event, EventNo, MapApi, Op, ProcessIx, StackId, ThreadIx};
+use heaptape_format::{
+    Address, AllocApi, Bytes, Damage, Event, EventNo, MapApi, Op, ProcessIx, StackId, ThreadIx, TypeIx,
+};
 
 /// A block of memory that came to life in this block of events.
 pub(super) struct Birth {
     pub event: EventNo,
+    pub address: Address,
     pub size: Bytes,
     pub stack: StackIx,
     pub thread: ThreadIx,
+    pub kind: TypeIx,
     pub api: AllocApi,
     pub flags: Flags,
 }
@@ -87,7 +91,7 @@ impl Digest {
         };
         for (i, event) in columns.iter().enumerate() {
             let number = EventNo(block.first_event.get() + i as u64);
-            digest.add(number, event, catalog, block.generation);
+            digest.add(number, event, columns.kind[i], catalog, block.generation);
         }
         Ok(digest)
     }
@@ -103,17 +107,20 @@ impl Digest {
         self.ops.iter_mut().for_each(Vec::clear);
     }
 
-    fn add(&mut self, number: EventNo, event: Event, catalog: &Catalog, generation: u32) {
+    fn add(&mut self, number: EventNo, event: Event, kind: TypeIx, catalog: &Catalog, generation: u32) {
         let Event { thread, op, .. } = event;
         self.weight += op.weight();
         let process = catalog.process_of(thread);
         self.unknown_threads += u64::from(process.is_none());
         let stack = |stack: StackId| catalog.stacks.resolve(generation, stack);
-        let birth = |api: AllocApi, size: Bytes, id: StackId, flags: Flags| Birth {
+        let kind = catalog.known_type(kind);
+        let birth = |api: AllocApi, address: Address, size: Bytes, id: StackId, flags: Flags| Birth {
             event: number,
+            address,
             size,
             stack: stack(id),
             thread,
+            kind,
             api,
             flags,
         };
@@ -134,7 +141,7 @@ impl Digest {
                 size,
                 stack: id,
             } => {
-                let id = self.born(birth(api, size, id, Flags::default()));
+                let id = self.born(birth(api, address, size, id, Flags::default()));
                 self.push(number, process, address, Fate::Born(id));
             }
             Op::Free { address } => self.push(number, process, address, Fate::Freed),
@@ -144,7 +151,7 @@ impl Digest {
                 size,
                 stack: id,
             } => {
-                let id = self.born(birth(api, size, id, Flags::REALLOC));
+                let id = self.born(birth(api, address, size, id, Flags::REALLOC));
                 self.push(number, process, address, Fate::Resized(id));
             }
             Op::MoveOut { address } => {
@@ -157,7 +164,7 @@ impl Digest {
                 size,
                 stack: id,
             } => {
-                let id = self.born(birth(api, size, id, Flags::REALLOC));
+                let id = self.born(birth(api, address, size, id, Flags::REALLOC));
                 self.moves.push((thread, Ok(id)));
                 self.push(number, process, address, Fate::Born(id));
             }
@@ -170,6 +177,7 @@ impl Digest {
                 let kind = match api {
                     MapApi::Anonymous => MappingKind::Anonymous,
                     MapApi::File => MappingKind::File,
+                    MapApi::PyArena => MappingKind::Arena,
                 };
                 self.mappings
                     .push(MappingChange::Map(row(address, length, stack(id), kind)));
@@ -204,6 +212,7 @@ impl Digest {
                 let new = row(new_end, Bytes(0), stack(id), MappingKind::Brk);
                 self.mappings.push(MappingChange::Break { old_end, new });
             }
+            Op::Typed { address, .. } => self.push(number, process, address, Fate::Typed(kind)),
         }
     }
 

@@ -4,7 +4,6 @@
 //! Those operations are kept while matching and settled here, when the birth and death of every row are known: the copy exists if
 //! the nearest ancestor that ever used the address held a block there at the fork.
 
-use super::matching::NOBODY;
 use crate::table::{AllocIx, Allocations, Counters, InheritedDeath, Lineage};
 use crate::tape::Catalog;
 use hashbrown::HashMap;
@@ -24,7 +23,6 @@ pub(super) struct Touch {
 /// Settles all touches: the copies they ended, sorted by process and event.
 pub(super) fn settle(
     mut touches: Vec<Touch>,
-    homes: &[(ProcessIx, Address)],
     rows: &Allocations,
     catalog: &Catalog,
     counters: &mut Counters,
@@ -33,7 +31,7 @@ pub(super) fn settle(
         return Vec::new();
     }
     touches.par_sort_unstable();
-    let history = History::new(homes, rows, &touches);
+    let history = History::new(rows, &touches, catalog);
     let lineage = Lineage::new(&catalog.processes);
     let mut deaths = Vec::new();
     for group in touches.chunk_by(|a, b| (a.process, a.address) == (b.process, b.address)) {
@@ -71,12 +69,13 @@ struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    fn new(homes: &[(ProcessIx, Address)], rows: &'a Allocations, touches: &[Touch]) -> History<'a> {
-        let mut by_home: Vec<_> = homes
-            .iter()
-            .enumerate()
-            .filter(|(_, &(process, _))| process != NOBODY)
-            .map(|(row, &(process, address))| (process, address, AllocIx(row as u32)))
+    fn new(rows: &'a Allocations, touches: &[Touch], catalog: &Catalog) -> History<'a> {
+        let mut by_home: Vec<_> = (0..rows.len())
+            .into_par_iter()
+            .filter_map(|row| {
+                let process = catalog.process_of(rows.thread[row])?;
+                Some((process, Address(rows.address[row]), AllocIx(row as u32)))
+            })
             .collect();
         by_home.par_sort_unstable();
         let mut first_touch = HashMap::with_capacity(touches.len());

@@ -11,7 +11,7 @@ use crate::table::{AllocIx, Allocations, Counters, Flags, InheritedDeath, NEVER}
 use crate::tape::Catalog;
 use hashbrown::HashMap;
 use heaptape_format::record::ProcessOrigin;
-use heaptape_format::{Address, EventNo, ProcessIx, ThreadIx};
+use heaptape_format::{Address, EventNo, ProcessIx, ThreadIx, TypeIx};
 use rayon::prelude::*;
 
 /// Number of shards: enough for the threads of a workstation, few enough that the lists of a block stay long.
@@ -31,6 +31,8 @@ pub(super) enum Fate {
     MovedOut,
     /// Replaced where it is by a `realloc`.
     Resized(u32),
+    /// It lives on, and what it holds is known now.
+    Typed(TypeIx),
 }
 
 #[derive(Clone, Copy)]
@@ -71,6 +73,8 @@ struct Shard {
     resized: Vec<(AllocIx, AllocIx)>,
     /// Which row a `MoveOut` ended.
     moved_out: Vec<(EventNo, AllocIx)>,
+    /// Rows whose type became known, in order.
+    typed: Vec<(AllocIx, TypeIx)>,
     /// Operations of forked processes on addresses at which they may have inherited a block.
     touches: Vec<Touch>,
     frees: u64,
@@ -88,12 +92,18 @@ impl Shard {
             address,
             fate,
         } = *op;
+        let before = self.last.get(&(process, address)).copied();
         let born = match fate {
             Fate::Born(number) | Fate::Resized(number) => Some(AllocIx(first_row.saturating_add(number))),
             Fate::Freed | Fate::MovedOut => None,
+            Fate::Typed(kind) => {
+                // What a forked process says of a block that it inherited, its parent says of the original.
+                self.typed
+                    .extend(before.filter(|last| last.alive).map(|last| (last.row, kind)));
+                return;
+            }
         };
         let is_free = !matches!(fate, Fate::Born(_));
-        let before = self.last.get(&(process, address)).copied();
         match before {
             Some(Last { row, alive: true }) => {
                 self.deaths.push(Death {
@@ -142,8 +152,6 @@ pub(super) struct Matcher {
     shards: Vec<Shard>,
     /// By process: whether it began as a copy of another's heap.
     forked: Vec<bool>,
-    /// Address and process of every row; kept only when a process was forked.
-    homes: Vec<(ProcessIx, Address)>,
     /// What the last `MoveOut` of each thread ended, until its `MoveIn` comes.
     moving: HashMap<ThreadIx, Option<AllocIx>>,
     overflow: u64,
@@ -159,7 +167,6 @@ impl Matcher {
         Matcher {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             forked,
-            homes: Vec::new(),
             moving: HashMap::new(),
             overflow: 0,
         }
@@ -182,16 +189,6 @@ impl Matcher {
             append(rows, digest);
         }
         let any_forked = self.forked.contains(&true);
-        if any_forked {
-            self.homes.resize(rows.len(), (NOBODY, Address(0)));
-            for (digest, &first) in digests.iter().zip(&first_rows) {
-                for op in digest.ops.iter().flatten() {
-                    if let Fate::Born(number) | Fate::Resized(number) = op.fate {
-                        self.homes[(first + number) as usize] = (op.process, op.address);
-                    }
-                }
-            }
-        }
         let mut shards = std::mem::take(&mut self.shards);
         shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
             for (digest, &first) in digests.iter().zip(&first_rows) {
@@ -230,6 +227,9 @@ impl Matcher {
                     rows.flags[row.0 as usize].0 |= Flags::LOST_FREE.0;
                 }
             }
+            for (row, kind) in shard.typed.drain(..) {
+                rows.kind[row.0 as usize] = kind;
+            }
             for (new, old) in shard.resized.drain(..) {
                 rows.predecessor[new.0 as usize] = old;
             }
@@ -247,7 +247,7 @@ impl Matcher {
             touches.extend(shard.touches);
         }
         counters.overflow = self.overflow;
-        inherit::settle(touches, &self.homes, rows, catalog, counters)
+        inherit::settle(touches, rows, catalog, counters)
     }
 }
 
@@ -255,10 +255,12 @@ fn append(rows: &mut Allocations, digest: &Digest) {
     let births = &digest.births;
     rows.birth.extend(births.iter().map(|birth| birth.event.get()));
     rows.death.resize(rows.birth.len(), NEVER.get());
+    rows.address.extend(births.iter().map(|birth| birth.address.get()));
     rows.size.extend(births.iter().map(|birth| birth.size.get()));
     rows.stack.extend(births.iter().map(|birth| birth.stack));
     rows.thread.extend(births.iter().map(|birth| birth.thread));
     rows.predecessor.resize(rows.birth.len(), AllocIx::NONE);
+    rows.kind.extend(births.iter().map(|birth| birth.kind));
     rows.api.extend(births.iter().map(|birth| birth.api));
     rows.flags.extend(births.iter().map(|birth| birth.flags));
 }

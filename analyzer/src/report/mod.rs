@@ -1,5 +1,6 @@
 //! From plain data to what people and programs read. Nothing here asks questions of a heap.
 
+mod arenas;
 mod csv;
 mod flamegraph;
 mod folded;
@@ -10,6 +11,7 @@ mod svg;
 mod text;
 mod time;
 
+pub use arenas::text_arenas;
 pub use csv::csv_statistics;
 pub use flamegraph::{flamegraph, FlameOptions};
 pub use folded::{folded, folded_lines};

@@ -2,8 +2,9 @@
 
 use super::size::{format_average, format_diff, format_size, Units};
 use super::time::elapsed;
-use crate::query::{DiffReport, DiffRow, Instant, Key, KeyFrame, Node, Row, Statistics, Tree};
+use crate::query::{DiffReport, DiffRow, Instant, Key, KeyFrame, Node, Row, Statistics, Tree, TypeShare};
 use crate::table::Level;
+use crate::text::Text;
 use heaptape_format::Micros;
 use std::fmt::Write;
 
@@ -27,7 +28,7 @@ pub fn text_instant(instant: &Instant) -> String {
 }
 
 /// `size=576 B, count=1, average=576 B`.
-fn level(level: Level, units: Units) -> String {
+pub(super) fn level(level: Level, units: Units) -> String {
     let mut text = format!("size={}, count={}", format_size(level.size, units), level.count);
     if level.count > 0 {
         let _ = write!(text, ", average={}", format_average(level.size, level.count, units));
@@ -66,7 +67,21 @@ pub fn text_statistics(report: &Statistics, title: &str, options: TextOptions) -
     if report.omitted_rows > 0 {
         let _ = writeln!(text, "{} more: {}", report.omitted_rows, level(report.omitted, units));
     }
+    if let Some(types) = &report.types {
+        let _ = writeln!(text, "\n{}", type_share(types, units));
+    }
     text
+}
+
+/// How much a table by type cannot tell.
+fn type_share(types: &TypeShare, units: Units) -> String {
+    let share = types.untyped.count as f64 * 100.0 / types.objects.count.max(1) as f64;
+    format!(
+        "{} of {} python obj blocks ({share:.1} %) hold no object or one of unknown type: size={}",
+        types.untyped.count,
+        types.objects.count,
+        format_size(types.untyped.size, units)
+    )
 }
 
 fn text_row(row: &Row, options: TextOptions, text: &mut String) {
@@ -93,22 +108,31 @@ fn text_row(row: &Row, options: TextOptions, text: &mut String) {
         );
     }
     text.push('\n');
+    source(row.key.source(), "    ", text);
     traceback(&row.key, options, text);
 }
 
+/// The text of a line, below what names it.
+fn source(line: Option<&Text>, indent: &str, text: &mut String) {
+    if let Some(line) = line {
+        let _ = writeln!(text, "{indent}{line}");
+    }
+}
+
 fn traceback(key: &Key, options: TextOptions, text: &mut String) {
-    let mut print = |frame: &KeyFrame| match &frame.function {
-        Some(function) if !frame.location.as_str().contains(function.as_str()) => {
-            let _ = writeln!(text, "    {} in {function}", frame.location);
-        }
-        _ => {
-            let _ = writeln!(text, "    {}", frame.location);
-        }
+    let mut print = |frame: &KeyFrame| {
+        let _ = match &frame.function {
+            Some(function) if !frame.location.as_str().contains(function.as_str()) => {
+                writeln!(text, "    {} in {function}", frame.location)
+            }
+            _ => writeln!(text, "    {}", frame.location),
+        };
+        source(frame.source.as_ref(), "        ", text);
     };
     if options.most_recent_first {
-        key.frames.iter().rev().for_each(&mut print);
+        key.frames().iter().rev().for_each(&mut print);
     } else {
-        key.frames.iter().for_each(&mut print);
+        key.frames().iter().for_each(&mut print);
     }
 }
 
@@ -150,6 +174,7 @@ pub fn text_diff(report: &DiffReport, options: TextOptions) -> String {
             count: *count,
         };
         let _ = writeln!(text, "{key}: {}", changed(level, *size_diff, *count_diff, units));
+        source(key.source(), "    ", &mut text);
         traceback(key, options, &mut text);
     }
     if report.omitted_rows > 0 {
@@ -159,6 +184,10 @@ pub fn text_diff(report: &DiffReport, options: TextOptions) -> String {
             report.omitted_rows,
             format_diff(report.omitted_size_diff, units)
         );
+    }
+    if let Some([old, new]) = &report.types {
+        let (old, new) = (type_share(old, units), type_share(new, units));
+        let _ = writeln!(text, "\nold: {old}\nnew: {new}");
     }
     text
 }

@@ -79,7 +79,7 @@ impl Options {
 }
 
 /// `path` as seen from `root`; nothing for a path that tries to climb out of it.
-fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
+pub(super) fn inside(root: &Path, path: &Path) -> Option<PathBuf> {
     let mut joined = root.to_owned();
     for part in path.components() {
         match part {

@@ -8,11 +8,13 @@ mod image;
 mod locate;
 mod module;
 mod names;
+mod sources;
 
 pub use demangle::demangle;
 pub use locate::Options;
 pub use module::Coverage;
-pub use names::{Names, Place, Resolver};
+pub use names::{Language, Names, Place, Resolver, View};
+pub use sources::Sources;
 
 use crate::table::Heap;
 use crate::tape::{FrameIx, PlaceKind};

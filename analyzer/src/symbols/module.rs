@@ -200,6 +200,7 @@ fn frames(
             library: info.path.clone(),
             offset,
             inlined: true,
+            ..Place::default()
         });
         if places.len() >= MOST_INLINED {
             break;

@@ -5,6 +5,50 @@ use crate::tape::{FrameIx, PlaceKind, StackIx, StackTable};
 use crate::text::Text;
 use serde::Serialize;
 
+/// Which frames of the stacks are looked at. The blocks are the same in every view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum View {
+    /// All: Python frames among the native ones that run them.
+    #[default]
+    Merged,
+    /// Python frames only.
+    Python,
+    /// Native frames only.
+    Native,
+}
+
+impl View {
+    /// Whether it shows a frame. What says that a stack is not whole is shown always.
+    pub fn shows(self, kind: PlaceKind) -> bool {
+        match kind {
+            PlaceKind::Native { .. } | PlaceKind::Raw { .. } => self != View::Python,
+            PlaceKind::Python { .. } => self != View::Native,
+            PlaceKind::Truncated | PlaceKind::Lost | PlaceKind::Unknown => true,
+        }
+    }
+
+    /// What stands for a stack without any frame to show.
+    pub fn nothing(self) -> &'static str {
+        match self {
+            View::Merged => "[no stack]",
+            View::Python => "[no Python frame]",
+            View::Native => "[no native frame]",
+        }
+    }
+}
+
+/// What a frame's code is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// Whatever became machine code.
+    #[default]
+    Native,
+    /// Python.
+    Python,
+}
+
 /// One frame of the source. Where functions are inlined, one frame of the machine is several of the source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
@@ -20,6 +64,8 @@ pub struct Place {
     pub offset: u64,
     /// Whether the compiler put it into its caller.
     pub inlined: bool,
+    /// What it is written in.
+    pub language: Language,
 }
 
 impl Place {
@@ -30,6 +76,19 @@ impl Place {
             ..Place::default()
         };
         match kind {
+            PlaceKind::Python { code, line } => match heap.catalog.code(code) {
+                Some(info) => Place {
+                    function: Some(info.name.clone()),
+                    file: Some(info.file.clone()),
+                    line,
+                    language: Language::Python,
+                    ..Place::default()
+                },
+                None => Place {
+                    language: Language::Python,
+                    ..special("[unknown Python code]")
+                },
+            },
             PlaceKind::Native { module, offset } => Place {
                 library: heap
                     .catalog
@@ -72,20 +131,24 @@ impl Place {
         format!("{}+{:#x}", self.library_or_unknown(), self.offset)
     }
 
-    /// The function's name, else its address.
-    pub fn function_or_address(&self) -> String {
-        match &self.function {
-            Some(function) => function.to_string(),
-            None => format!("?? ({}+{:#x})", self.library.basename_or("no module"), self.offset),
+    /// The frame in a flame graph: the function's name, else its address. A Python frame is `file.py:function:line`, since a function is
+    /// long and its lines are what a user asks for.
+    pub fn flame_name(&self) -> String {
+        match (&self.function, &self.file) {
+            (Some(function), Some(file)) if self.language == Language::Python => {
+                format!("{}:{function}:{}", file.basename(), self.line)
+            }
+            (Some(function), _) => function.to_string(),
+            (None, _) => format!("?? ({}+{:#x})", self.library.basename_or("no module"), self.offset),
         }
     }
 
     /// Path of the module, or what to say instead.
     pub fn library_or_unknown(&self) -> &str {
-        if self.library.as_str().is_empty() {
-            "[no module]"
-        } else {
-            self.library.as_str()
+        match (self.library.as_str(), self.language) {
+            ("", Language::Python) => "[Python code]",
+            ("", Language::Native) => "[no module]",
+            (library, _) => library,
         }
     }
 }
@@ -109,13 +172,13 @@ pub trait Resolver: Sync {
 /// The places of the frames on chosen stacks.
 #[derive(Debug)]
 pub struct Names {
-    /// By frame; empty for frames that were not asked for.
+    /// By frame; empty for frames that were not asked for and for those that the view hides.
     places: Vec<Vec<Place>>,
 }
 
 impl Names {
-    /// Looks up every frame on the given stacks.
-    pub fn of(heap: &Heap, resolver: &dyn Resolver, stacks: impl IntoIterator<Item = StackIx>) -> Names {
+    /// Looks up every frame on the given stacks that the view shows.
+    pub fn of(heap: &Heap, resolver: &dyn Resolver, view: View, stacks: impl IntoIterator<Item = StackIx>) -> Names {
         let trie = &heap.catalog.stacks;
         let mut seen = vec![false; trie.len()];
         let mut wanted = vec![false; trie.frame_count()];
@@ -130,13 +193,19 @@ impl Names {
         }
         let frames: Vec<FrameIx> = (0..wanted.len() as u32)
             .map(FrameIx)
-            .filter(|frame| wanted[frame.0 as usize])
+            .filter(|&frame| wanted[frame.0 as usize] && view.shows(trie.kind(frame)))
             .collect();
         let mut places = vec![Vec::new(); wanted.len()];
         for (frame, found) in frames.iter().zip(resolver.resolve(heap, &frames)) {
             places[frame.0 as usize] = found;
         }
         Names { places }
+    }
+
+    /// Whether a stack's innermost frame is one to show.
+    pub fn shows(&self, heap: &Heap, stack: StackIx) -> bool {
+        let frame = heap.catalog.stacks.frame(stack);
+        frame.is_some_and(|frame| !self.places(frame).is_empty())
     }
 
     /// The places of one frame, innermost first.

@@ -1,7 +1,7 @@
 //! The allocation table: one row per block of memory that ever lived, sorted by birth.
 
 use crate::tape::StackIx;
-use heaptape_format::{AllocApi, Bytes, EventNo, ThreadIx};
+use heaptape_format::{Address, AllocApi, Bytes, EventNo, ThreadIx, TypeIx};
 
 /// Row of the allocation table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +38,8 @@ pub struct Allocations {
     pub birth: Vec<u64>,
     /// The event that freed it, or [`NEVER`]. The end of its process is no death: see [`super::Heap::effective_death`].
     pub death: Vec<u64>,
+    /// Where it began.
+    pub address: Vec<u64>,
     /// Bytes asked for.
     pub size: Vec<u64>,
     /// Who asked.
@@ -46,6 +48,8 @@ pub struct Allocations {
     pub thread: Vec<ThreadIx>,
     /// The row whose `realloc` made this one, or [`AllocIx::NONE`].
     pub predecessor: Vec<AllocIx>,
+    /// The type of object that it holds, by its place in [`crate::tape::Catalog::types`].
+    pub kind: Vec<TypeIx>,
     /// The entry point.
     pub api: Vec<AllocApi>,
     /// See [`Flags`].
@@ -59,6 +63,8 @@ pub struct Allocation {
     pub birth: EventNo,
     /// The event that freed it, or [`NEVER`].
     pub death: EventNo,
+    /// Where it began.
+    pub address: Address,
     /// Bytes asked for.
     pub size: Bytes,
     /// Who asked.
@@ -67,6 +73,8 @@ pub struct Allocation {
     pub thread: ThreadIx,
     /// The row whose `realloc` made this one, or [`AllocIx::NONE`].
     pub predecessor: AllocIx,
+    /// The type of object that it holds.
+    pub kind: TypeIx,
     /// The entry point.
     pub api: AllocApi,
     /// See [`Flags`].
@@ -90,10 +98,12 @@ impl Allocations {
         Allocation {
             birth: EventNo(self.birth[i]),
             death: EventNo(self.death[i]),
+            address: Address(self.address[i]),
             size: Bytes(self.size[i]),
             stack: self.stack[i],
             thread: self.thread[i],
             predecessor: self.predecessor[i],
+            kind: self.kind[i],
             api: self.api[i],
             flags: self.flags[i],
         }

@@ -222,7 +222,7 @@ impl Heap {
         }
         if self.catalog.records_lost {
             notes.push(format!(
-                "{}: records of processes, threads or modules are lost; names and processes shown after that may be others'",
+                "{}: records of processes, threads, modules, code or types are lost; names and processes shown after that may be others'",
                 self.name
             ));
         }

@@ -18,6 +18,8 @@ pub enum MappingKind {
     File,
     /// The program break.
     Brk,
+    /// Memory that Python's object allocator cuts its blocks from.
+    Arena,
 }
 
 /// A piece of a mapping that was whole from its birth to its death. Cutting a mapping ends its piece and begins the remaining ones.

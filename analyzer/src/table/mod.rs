@@ -4,6 +4,7 @@
 
 mod allocations;
 mod clock;
+mod domain;
 mod heap;
 mod inherited;
 mod mappings;
@@ -11,6 +12,7 @@ mod sweep;
 
 pub use allocations::{AllocIx, Allocation, Allocations, Flags, NEVER};
 pub use clock::{Clock, ClockBlock};
+pub use domain::Domain;
 pub use heap::{Counters, Gap, Heap, Moment};
 pub use inherited::{InheritedDeath, Lineage};
 pub use mappings::{MappingKind, MappingRow, Mappings};

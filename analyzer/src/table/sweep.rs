@@ -14,6 +14,14 @@ pub struct Level {
     pub count: u64,
 }
 
+impl Level {
+    /// Adds another.
+    pub fn add(&mut self, more: Level) {
+        self.size += more.size;
+        self.count += more.count;
+    }
+}
+
 /// Births and deaths of chosen rows, in the order of events.
 ///
 /// The level after an event counts all that happened at that event: a `realloc` in place is one step, not a dip.

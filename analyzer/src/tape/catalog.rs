@@ -5,7 +5,7 @@ use crate::text::Text;
 use heaptape_format::read_tables;
 use heaptape_format::record::{Header, LossCause, MemorySample, Module, Placed, ProcessEnd, ProcessOrigin, Record};
 use heaptape_format::BlockKind;
-use heaptape_format::{Damage, EventNo, Micros, ModuleIx, ProcessIx, ThreadIx};
+use heaptape_format::{CodeIx, Damage, EventNo, Micros, ModuleIx, ProcessIx, ThreadIx, TypeIx};
 use rayon::prelude::*;
 
 /// Table blocks decoded at once; bounds the memory of the undigested ones.
@@ -22,6 +22,12 @@ pub struct Catalog {
     pub threads: Vec<ThreadInfo>,
     /// By [`ModuleIx`].
     pub modules: Vec<ModuleInfo>,
+    /// By [`CodeIx`].
+    pub codes: Vec<CodeInfo>,
+    /// Names of types of objects, by [`TypeIx`]; the first is that of the unknown one.
+    pub types: Vec<Text>,
+    /// Interpreters, in the order of the tape.
+    pub runtimes: Vec<RuntimeInfo>,
     /// In the order of the tape.
     pub markers: Vec<MarkerInfo>,
     /// In the order of the tape.
@@ -32,7 +38,7 @@ pub struct Catalog {
     pub stacks: StackTable,
     /// Whether stack records were missing or made no sense.
     pub stacks_incomplete: bool,
-    /// Whether records of processes, threads, modules or markers could not be read. Ids count these records, so ids after the hole may
+    /// Whether records of processes, threads, modules, code objects, types or markers could not be read. Ids count these records, so ids after the hole may
     /// mean others than they should.
     pub records_lost: bool,
     /// Table blocks that could not be read.
@@ -93,6 +99,32 @@ pub struct ModuleInfo {
     pub path: Text,
 }
 
+/// A code object of an interpreted language.
+#[derive(Clone, Debug)]
+pub struct CodeInfo {
+    /// Its name.
+    pub name: Text,
+    /// The file it was compiled from.
+    pub file: Text,
+    /// The line it begins at.
+    pub first_line: u32,
+}
+
+/// An interpreter.
+#[derive(Clone, Debug)]
+pub struct RuntimeInfo {
+    /// Process that runs it.
+    pub process: ProcessIx,
+    /// Its name and version.
+    pub name: Text,
+    /// Whether its frames are recorded.
+    pub frames: bool,
+    /// Whether the types of its objects are recorded.
+    pub types: bool,
+    /// Why not.
+    pub note: Text,
+}
+
 /// A marker.
 #[derive(Clone, Debug)]
 pub struct MarkerInfo {
@@ -139,6 +171,9 @@ impl Catalog {
             processes: Vec::new(),
             threads: Vec::new(),
             modules: Vec::new(),
+            codes: Vec::new(),
+            types: vec![Text::default()],
+            runtimes: Vec::new(),
             markers: Vec::new(),
             samples: Vec::new(),
             losses: Vec::new(),
@@ -216,6 +251,19 @@ impl Catalog {
                 let path = Text::from_bytes(&raw.path);
                 self.modules.push(ModuleInfo { raw, path });
             }
+            Record::Code(code) => self.codes.push(CodeInfo {
+                name: Text::from_bytes(&code.name),
+                file: Text::from_bytes(&code.file),
+                first_line: code.first_line,
+            }),
+            Record::Type { name } => self.types.push(Text::from_bytes(&name)),
+            Record::Runtime(runtime) => self.runtimes.push(RuntimeInfo {
+                process: runtime.process,
+                name: Text::from_bytes(&runtime.name),
+                frames: runtime.frames,
+                types: runtime.types,
+                note: Text::from_bytes(&runtime.note),
+            }),
             Record::Marker(marker) => self.markers.push(MarkerInfo {
                 at,
                 time,
@@ -251,6 +299,20 @@ impl Catalog {
     /// The process image of a thread; `None` when the tape does not tell.
     pub fn process_of(&self, thread: ThreadIx) -> Option<ProcessIx> {
         self.threads.get(thread.get() as usize).map(|info| info.process)
+    }
+
+    /// A code object by its id.
+    pub fn code(&self, code: CodeIx) -> Option<&CodeInfo> {
+        self.codes.get(code.get() as usize)
+    }
+
+    /// The type itself if the tape names it, else the unknown one.
+    pub fn known_type(&self, kind: TypeIx) -> TypeIx {
+        if (kind.get() as usize) < self.types.len() {
+            kind
+        } else {
+            TypeIx::UNKNOWN
+        }
     }
 
     /// A module by its id.

@@ -4,7 +4,9 @@ mod catalog;
 mod file;
 mod stacks;
 
-pub use catalog::{Catalog, ImageEnd, LossInfo, MarkerInfo, ModuleInfo, ProcessInfo, SampleInfo, ThreadInfo};
+pub use catalog::{
+    Catalog, CodeInfo, ImageEnd, LossInfo, MarkerInfo, ModuleInfo, ProcessInfo, RuntimeInfo, SampleInfo, ThreadInfo,
+};
 pub use file::{FileSource, OpenError};
 pub use stacks::{FrameIx, PlaceKind, StackIx, StackTable};
 

@@ -2,7 +2,7 @@
 
 use hashbrown::HashMap;
 use heaptape_format::record::{Frame, Stacks};
-use heaptape_format::{Address, ModuleIx, ProcessIx, StackId};
+use heaptape_format::{Address, CodeIx, ModuleIx, ProcessIx, StackId};
 
 /// A stack of the whole tape: a node of the trie. 0 is the empty stack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,13 @@ pub enum PlaceKind {
         process: ProcessIx,
         /// The return address.
         address: Address,
+    },
+    /// Python code.
+    Python {
+        /// What.
+        code: CodeIx,
+        /// The line; 0 when not known.
+        line: u32,
     },
     /// The recorder could not follow the stack further out.
     Truncated,
@@ -144,6 +151,7 @@ impl StackTable {
             let kind = match *frame {
                 Frame::Native { module, offset } => PlaceKind::Native { module, offset },
                 Frame::Raw { process, address } => PlaceKind::Raw { process, address },
+                Frame::Python { code, line } => PlaceKind::Python { code, line },
                 Frame::Truncated => PlaceKind::Truncated,
                 _ => PlaceKind::Unknown,
             };

@@ -1,7 +1,7 @@
 //! The plainest possible replay: one event after the other, one map per process, copied at a fork. Slow, and easy to believe.
 
 use heaptape_format::record::ProcessOrigin;
-use heaptape_format::{Op, ThreadIx};
+use heaptape_format::{Op, ThreadIx, TypeIx};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What happens in a generated history, in order.
@@ -11,8 +11,13 @@ pub enum Happening {
     Start(ProcessOrigin),
     /// A process image ends.
     End(u32),
-    /// An event of a thread. Lost events have a number but are unknown.
-    Event { thread: ThreadIx, op: Op, is_lost: bool },
+    /// An event of a thread. Lost events have a number but are unknown; events that are not written have none.
+    Event {
+        thread: ThreadIx,
+        op: Op,
+        is_written: bool,
+        is_lost: bool,
+    },
 }
 
 /// A row of the allocation table.
@@ -24,6 +29,8 @@ pub struct Row {
     pub thread: u32,
     pub predecessor: Option<usize>,
     pub lost_free: bool,
+    /// What was said last of the block while it lived; `None` when nothing was.
+    pub kind: Option<TypeIx>,
 }
 
 /// The heap of one process: address to row, and whether the row is a copy from a parent.
@@ -79,10 +86,19 @@ pub fn replay(history: &[Happening]) -> Outcome {
                 processes.push(fresh);
             }
             Happening::End(process) => ending.push(*process),
-            Happening::Event { thread, op, is_lost } => {
-                outcome.states.push(state(&processes));
-                for process in ending.drain(..) {
-                    processes[process as usize].is_over = true;
+            Happening::Event {
+                thread,
+                op,
+                is_written,
+                is_lost,
+            } => {
+                if *is_written {
+                    outcome.states.push(state(&processes));
+                }
+                if *is_written {
+                    for process in ending.drain(..) {
+                        processes[process as usize].is_over = true;
+                    }
                 }
                 if !is_lost {
                     apply(
@@ -94,7 +110,7 @@ pub fn replay(history: &[Happening]) -> Outcome {
                         *op,
                     );
                 }
-                event += 1;
+                event += u64::from(*is_written);
             }
         }
     }
@@ -142,6 +158,12 @@ fn apply(
             let old = moving.remove(&thread).flatten();
             born(outcome, process, event, thread, address.get(), size.get(), old);
         }
+        // What is said of a copy is no fact about the original.
+        Op::Typed { address, kind } => {
+            if let Some(&(row, false)) = process.blocks.get(&address.get()) {
+                outcome.rows[row].kind = Some(kind);
+            }
+        }
         _ => {}
     }
 }
@@ -171,6 +193,7 @@ fn born(
         thread,
         predecessor,
         lost_free: false,
+        kind: None,
     });
 }
 

@@ -121,14 +121,16 @@ impl Recording {
         })
     }
 
-    pub fn op(&mut self, thread: u32, op: Op) -> &mut Self {
+    /// Adds an event; whether it was written.
+    pub fn op(&mut self, thread: u32, op: Op) -> bool {
+        let before = self.writer.next_event();
         let event = Event {
             time: Micros(self.now),
             thread: ThreadIx(thread),
             op,
         };
         self.writer.event(&event, &mut self.bytes);
-        self
+        self.writer.next_event() > before
     }
 
     pub fn alloc(&mut self, thread: u32, address: u64, size: u64, stack: StackId) -> &mut Self {
@@ -140,7 +142,8 @@ impl Recording {
                 size: Bytes(size),
                 stack,
             },
-        )
+        );
+        self
     }
 
     pub fn free(&mut self, thread: u32, address: u64) -> &mut Self {
@@ -149,7 +152,8 @@ impl Recording {
             Op::Free {
                 address: Address(address),
             },
-        )
+        );
+        self
     }
 
     pub fn resize(&mut self, thread: u32, address: u64, size: u64, stack: StackId) -> &mut Self {
@@ -161,7 +165,8 @@ impl Recording {
                 size: Bytes(size),
                 stack,
             },
-        )
+        );
+        self
     }
 
     pub fn relocate(&mut self, thread: u32, from: u64, to: u64, size: u64, stack: StackId) -> &mut Self {
@@ -174,7 +179,8 @@ impl Recording {
                 size: Bytes(size),
                 stack,
             },
-        )
+        );
+        self
     }
 
     pub fn map(&mut self, thread: u32, address: u64, length: u64, stack: StackId) -> &mut Self {
@@ -187,7 +193,8 @@ impl Recording {
                 length: Bytes(length),
                 stack,
             },
-        )
+        );
+        self
     }
 
     /// Makes what was written so far readable.

@@ -1,4 +1,4 @@
-//! The columns of an events block, behind checksums that hold. The input: nine lengths of two bytes, then the columns.
+//! The columns of an events block, behind checksums that hold. The input: ten lengths of two bytes, then the columns.
 #![no_main]
 
 #[path = "../../tests/common/forge.rs"]
@@ -10,7 +10,7 @@ use heaptape_format::{read_events, scan, EventColumns, Header, Writer, WriterOpt
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((lengths, mut rest)) = data.split_at_checked(18) else { return };
+    let Some((lengths, mut rest)) = data.split_at_checked(20) else { return };
     let mut columns = Vec::new();
     for length in lengths.chunks(2) {
         let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());
@@ -18,8 +18,8 @@ fuzz_target!(|data: &[u8]| {
         columns.push(column.to_vec());
         rest = after;
     }
-    let resizes = columns[0].iter().filter(|&&control| (0xd0..0xe0).contains(&control)).count();
     let events = columns[0].len() as u32;
+    let weight = forge::weight(&columns[0]);
     let mut tape = Vec::new();
     drop(Writer::new(&Header::default(), WriterOptions::tiny(), &mut tape));
     let place = Forged::like(&tape);
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
         kind: 4,
         sequence: 2,
         events,
-        weight: events + resizes as u32,
+        weight,
         stacks: 1000,
         ..place
     };

@@ -8,7 +8,7 @@ use crate::block::Block;
 use crate::bytes::{unzigzag, Cursor, Malformed};
 use crate::columns::{EventColumns, OpCode, Second, NO_BIRTH};
 use crate::event::{AllocApi, MapApi};
-use crate::id::{Address, Bytes, Micros, StackId, ThreadIx};
+use crate::id::{Address, Bytes, Micros, StackId, ThreadIx, TypeIx};
 
 /// What decoding needs besides its result; reused from block to block.
 #[derive(Clone, Debug, Default)]
@@ -72,8 +72,8 @@ pub(crate) fn decode(
     if clock.time != block.last_time.get() {
         return Err("its last time is not that of its header");
     }
-    let resizes = into.op.iter().filter(|&&op| op == OpCode::Resize).count();
-    if controls.len() + resizes != block.weight as usize {
+    let count = |wanted| into.op.iter().filter(|&&op| op == wanted).count();
+    if controls.len() + count(OpCode::Resize) - count(OpCode::Typed) != block.weight as usize {
         return Err("the weight of its events is not that of its header");
     }
     Ok(())
@@ -204,6 +204,7 @@ impl Reader<'_> {
                 self.mapping(OpCode::Brk, 0, new_end, 0, stack);
                 Ok(())
             }
+            TYPED.. => self.typed(control),
             _ => Err("an unknown kind of event"),
         }
     }
@@ -313,13 +314,14 @@ impl Reader<'_> {
     fn resize(&mut self, control: u8) -> Result<(), Malformed> {
         let how = self.columns[DEATHS].byte()?;
         let (birth, address) = self.dying(how)?;
-        let (stack, Site { size, call }) = self.site(control)?;
+        let (stack, Site { size, call, kind }) = self.site(control)?;
         if call & CALL_OP != CALL_RESIZE {
             return Err("a call that does not fit its event");
         }
         let api = call & CALL_API;
         let (class, taken) = Class::of(api, size.get());
         self.live(address, class, taken);
+        self.expect(api, kind);
         self.put(OpCode::Resize, api, address, size, stack, birth.unwrap_or(NO_BIRTH));
         Ok(())
     }
@@ -365,7 +367,7 @@ impl Reader<'_> {
 
     #[inline(always)]
     fn birth(&mut self, control: u8) -> Result<(), Malformed> {
-        let (stack, Site { size, call }) = self.site(control)?;
+        let (stack, Site { size, call, kind }) = self.site(control)?;
         let op = match call & CALL_OP {
             CALL_ALLOC => OpCode::Alloc,
             CALL_MOVE_IN => OpCode::MoveIn,
@@ -397,7 +399,51 @@ impl Reader<'_> {
             }
         };
         self.live(address, class, taken);
+        self.expect(api, kind);
         self.put(op, api, address, size, stack, NO_BIRTH);
+        Ok(())
+    }
+
+    /// The type to expect of a birth.
+    #[inline(always)]
+    fn expect(&mut self, api: u8, kind: TypeIx) {
+        if api == AllocApi::PyObj as u8 {
+            self.into.kind[self.index] = kind;
+        }
+    }
+
+    #[inline]
+    fn typed(&mut self, control: u8) -> Result<(), Malformed> {
+        let kind = TypeIx(self.columns[TYPES].varint32()?);
+        let node = match control {
+            TYPED_ELSEWHERE => None,
+            TYPED_DISTANT => {
+                let steps = self.columns[DEATHS].varint()?;
+                let node = (self.index as u64)
+                    .checked_sub(steps)
+                    .ok_or("a distance that leads out of the block")?;
+                Some(node as u32)
+            }
+            rank => Some(self.heap.ranked(self.thread, u32::from(rank - TYPED))),
+        };
+        let (address, birth) = match node {
+            None => {
+                let address = self.near(self.threads[self.thread].stray)?;
+                self.threads[self.thread].stray = address;
+                (address, NO_BIRTH)
+            }
+            Some(node) if self.heap.home(node) == Home::Live => {
+                let birth = node as usize;
+                if self.into.api[birth] == AllocApi::PyObj as u8 {
+                    self.habits.site(self.into.stack[birth]).kind = kind;
+                }
+                (self.heap.nodes[birth].address, node)
+            }
+            Some(_) => return Err("a type of no live block"),
+        };
+        self.heap.nothing();
+        self.into.kind[self.index] = kind;
+        self.put(OpCode::Typed, 0, address, Bytes(0), StackId::ROOT, birth);
         Ok(())
     }
 

@@ -3,11 +3,12 @@
 use super::habits::Habits;
 use super::heap::{Class, Heap, Home, NONE};
 use super::layout::*;
+use super::objects::Objects;
 use super::thread::Thread;
 use crate::block::MAX_RAW_LENGTH;
 use crate::bytes::{put_varint, zigzag};
-use crate::event::{Event, Op};
-use crate::id::{Address, Bytes, Micros, ProcessIx, StackId, ThreadIx};
+use crate::event::{AllocApi, Event, Op};
+use crate::id::{Address, Bytes, Micros, ProcessIx, StackId, ThreadIx, TypeIx};
 
 /// Events between two looks at the length of the columns.
 const LOOK: u32 = 1 << 12;
@@ -33,6 +34,7 @@ pub(crate) struct Encoder {
     first_run: bool,
     habits: Habits,
     heap: Heap,
+    objects: Objects,
     /// Open-addressed: the latest node of each process and address.
     slots: Vec<u32>,
 }
@@ -55,6 +57,7 @@ impl Encoder {
             first_run: false,
             habits: Habits::default(),
             heap: Heap::default(),
+            objects: Objects::default(),
             slots: vec![NONE; (capacity as usize * 2).next_power_of_two()],
         }
     }
@@ -81,6 +84,7 @@ impl Encoder {
             + self.slots.capacity() * 4
             + self.heap.memory()
             + self.habits.memory()
+            + self.objects.memory()
     }
 
     /// Whether the block must be sealed before the next event.
@@ -106,6 +110,7 @@ impl Encoder {
         self.run = 0;
         self.habits.clear();
         self.heap.clear();
+        self.objects.clear();
         self.slots.fill(NONE);
     }
 
@@ -122,7 +127,7 @@ impl Encoder {
         &self.payload
     }
 
-    /// Adds an event. Time must not decrease.
+    /// Adds an event. Time must not decrease. Not for an event that [`Encoder::is_told`].
     #[inline]
     pub(crate) fn event(&mut self, event: &Event, process: ProcessIx) {
         self.tick(event.time);
@@ -204,10 +209,25 @@ impl Encoder {
                 self.row(&[old_end.get(), new_end.get(), u64::from(stack.get())]);
                 BRK
             }
+            Op::Typed { address, kind } => self.typed(address, kind, process),
         };
         self.columns[CONTROL].push(control);
         self.weight += event.op.weight() as u32;
         self.events += 1;
+    }
+
+    /// Whether the reader knows without being told that the block at this address is of this type, or need not know since the block is dead.
+    #[inline]
+    pub(crate) fn is_told(&self, address: Address, kind: TypeIx, process: ProcessIx) -> bool {
+        if let Some(object) = self.objects.lately(&self.heap, address, process) {
+            return object.kind == kind;
+        }
+        let node = self.slots[self.slot(address, process)];
+        if self.heap.home(node) == Home::Live {
+            self.objects.get(node).is_some_and(|object| object.kind == kind)
+        } else {
+            node != NONE
+        }
     }
 
     #[inline]
@@ -288,7 +308,8 @@ impl Encoder {
     fn slot(&self, address: Address, process: ProcessIx) -> usize {
         let mask = self.slots.len() - 1;
         let key = address.get() ^ u64::from(process.get()) << 48;
-        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        let line = ((key >> 9).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        let mut slot = (line << 5 | (key >> 4) as usize & 31) & mask;
         loop {
             let Some(node) = self.heap.nodes.get(self.slots[slot] as usize) else {
                 return slot;
@@ -344,6 +365,32 @@ impl Encoder {
         (how, operand)
     }
 
+    fn typed(&mut self, address: Address, kind: TypeIx, process: ProcessIx) -> u8 {
+        put_varint(&mut self.columns[TYPES], u64::from(kind.get()));
+        let node = self.slots[self.slot(address, process)];
+        let control = if self.heap.home(node) == Home::Live {
+            if let Some(object) = self.objects.get_mut(node) {
+                object.kind = kind;
+                self.habits.site(object.stack).kind = kind;
+            }
+            let newest = self.heap.ranked(self.thread, 0);
+            match self.heap.steps(newest, node, TYPED_RANKS) {
+                Some(rank) => TYPED | rank as u8,
+                None => {
+                    put_varint(&mut self.columns[DEATHS], u64::from(self.events - node));
+                    TYPED_DISTANT
+                }
+            }
+        } else {
+            let thread = &mut self.threads[self.thread];
+            put_address(&mut self.columns[ADDRESSES], address, thread.stray);
+            thread.stray = address;
+            TYPED_ELSEWHERE
+        };
+        self.heap.nothing();
+        control
+    }
+
     /// Codes stack, call and size of a birth; the low bits of its control byte.
     #[inline]
     fn site(&mut self, call: u8, size: Bytes, stack: StackId) -> u8 {
@@ -358,6 +405,9 @@ impl Encoder {
             STACK_GIVEN
         };
         let site = expected.learn(stack, trail);
+        if call & CALL_API == AllocApi::PyObj as u8 {
+            self.objects.birth(self.events, stack, site.kind);
+        }
         if site.call != call {
             site.call = call;
             self.columns[REST].push(call);
@@ -386,7 +436,11 @@ impl Encoder {
         let node = self.slots[slot];
         let number = Heap::list_of(self.thread, class);
         let end = self.threads[self.thread].end;
-        let place = match self.heap.home(node) {
+        let home = self.heap.home(node);
+        if home == Home::Live {
+            self.objects.distrust_addresses();
+        }
+        let place = match home {
             Home::Free(list) if list == number || end != address => self.reuse(node, list, number),
             _ if end == address => PLACE_NEXT,
             _ => {

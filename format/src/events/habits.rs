@@ -1,11 +1,11 @@
 //! Which stack allocates next, and what a stack asks for: learned within a block, the same at both sides.
 
-use crate::id::{Bytes, StackId};
+use crate::id::{Bytes, StackId, TypeIx};
 
 /// Entries of each table of expected stacks.
 const CONTEXTS: usize = 1 << 12;
 /// Entries of the table of what stacks ask for.
-const SITES: usize = 1 << 12;
+const SITES: usize = 1 << 14;
 
 /// What a thread did lately, as far as it tells which stack comes next.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +44,9 @@ pub(super) fn slot(key: u64, entries: usize) -> usize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Site {
     pub size: Bytes,
-    /// Operation and entry point, see `events::call`.
+    /// The type that was last said of an object of its own.
+    pub kind: TypeIx,
+    /// Operation and entry point, see `layout`.
     pub call: u8,
 }
 
@@ -88,6 +90,17 @@ impl Habits {
             sites: &mut self.sites,
         }
     }
+
+    /// What this stack asked for last.
+    #[inline]
+    pub(super) fn site(&mut self, stack: StackId) -> &mut Site {
+        site(&mut self.sites, stack)
+    }
+}
+
+#[inline]
+fn site(sites: &mut [Site], stack: StackId) -> &mut Site {
+    &mut sites[stack.get() as usize & (SITES - 1)]
 }
 
 /// The expectations for one birth.
@@ -106,6 +119,6 @@ impl<'a> Expected<'a> {
         trail.before = trail.last;
         trail.last = stack;
         trail.history <<= 1;
-        &mut self.sites[stack.get() as usize & (SITES - 1)]
+        site(self.sites, stack)
     }
 }

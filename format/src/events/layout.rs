@@ -1,7 +1,7 @@
 //! The numbers of the coding, see `docs/FORMAT.md`.
 
 /// Number of columns, in the order of the constants that follow.
-pub(super) const COLUMNS: usize = 9;
+pub(super) const COLUMNS: usize = 10;
 /// One byte an event: its kind and which expectations came true.
 pub(super) const CONTROL: usize = 0;
 /// Runs of events of one thread.
@@ -20,6 +20,8 @@ pub(super) const PLACES: usize = 6;
 pub(super) const DEATHS: usize = 7;
 /// Calls that were not expected, and everything about mappings.
 pub(super) const REST: usize = 8;
+/// Types that were not expected.
+pub(super) const TYPES: usize = 9;
 
 // Control bytes. Below FREE: Alloc or MoveIn.
 pub(super) const FREE: u8 = 0x80;
@@ -29,6 +31,12 @@ pub(super) const MAP: u8 = 0xe0;
 pub(super) const UNMAP: u8 = 0xe1;
 pub(super) const REMAP: u8 = 0xe2;
 pub(super) const BRK: u8 = 0xe3;
+pub(super) const TYPED: u8 = 0xf0;
+pub(super) const TYPED_DISTANT: u8 = 0xfe;
+pub(super) const TYPED_ELSEWHERE: u8 = 0xff;
+
+/// A `Typed` says in its control byte the rank of the block among the live ones of its thread, if it is below this.
+pub(super) const TYPED_RANKS: u32 = 0x0e;
 
 // The low bits of births.
 pub(super) const SITE_STACK: u8 = 3;
@@ -89,14 +97,14 @@ mod tests {
         macro_rules! bytes {
             ($($name:ident)*) => {[$((stringify!($name), $name as u64)),*]};
         }
-        let bytes = bytes!(FREE MOVE_OUT RESIZE MAP UNMAP REMAP BRK STACK_NARROW STACK_WIDE STACK_GIVEN SITE_CALL SITE_SIZE
+        let bytes = bytes!(FREE MOVE_OUT RESIZE MAP UNMAP REMAP BRK TYPED TYPED_DISTANT TYPED_ELSEWHERE STACK_NARROW STACK_WIDE STACK_GIVEN SITE_CALL SITE_SIZE
             PLACE_FIRST PLACE_NEXT PLACE_OLDER PLACE_NEWER PLACE_NEAR PLACE_DISTANT PLACE_GIVEN NEAR_STEPS STRAY_OLDER
             STRAY_NEWER STRAY_FIRST STRAY_END OLDER NEWER DISTANT ELSEWHERE CALL_ALLOC CALL_MOVE_IN CALL_RESIZE);
         for (name, value) in bytes {
             let wanted = format!("| `{name}` | {value:#04x} |");
             assert!(rows(name).iter().any(|row| row.starts_with(&wanted)), "{wanted}");
         }
-        let columns = bytes!(CONTROL THREADS TIMES STACKS SIZES ADDRESSES PLACES DEATHS REST);
+        let columns = bytes!(CONTROL THREADS TIMES STACKS SIZES ADDRESSES PLACES DEATHS REST TYPES);
         assert_eq!(columns.len(), COLUMNS);
         for (name, value) in columns {
             let wanted = format!("| {value} | `{name}` |");
@@ -106,6 +114,8 @@ mod tests {
             &format!("| below `RANKS` | {RANKS:#04x} | the live block of this thread with so many newer ones |")
                 .as_str()
         ));
+        let typed = format!("| `TYPED` + below `TYPED_RANKS` | {TYPED_RANKS:#04x} | the live block of this thread with so many newer ones |");
+        assert!(rows("TYPED_RANKS").contains(&typed.as_str()));
         assert_eq!(
             (PLACE_SHIFT, SITE_STACK, CALL_API | CALL_OP, UNALIGNED),
             (4, 3, 0xff, 1)

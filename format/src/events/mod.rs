@@ -3,6 +3,7 @@
 //! - `habits`: after these stacks that one allocates next, and what a stack asked for last it asks for again.
 //! - `heap`: which blocks are live, so that a death is "the newest but two"; which addresses are free, so that a birth is "the latest freed
 //!   of this size". A free list is often worked through from its middle, hence the neighbours of what was taken last.
+//! - `objects`: which type the reader takes an object for, so that what it gets right by itself is not said.
 //! - `layout`: the numbers; `docs/FORMAT.md` says what they mean.
 //!
 //! Encoder and decoder go through the same states. All of them start empty in every block, and none grows beyond the block's events.
@@ -17,6 +18,7 @@ mod encode;
 mod habits;
 mod heap;
 mod layout;
+mod objects;
 mod thread;
 
 pub(crate) use decode::{decode, Scratch};

@@ -109,7 +109,7 @@ pub fn content(block: &[u8]) -> Vec<u8> {
 pub fn columns(block: &[u8]) -> Vec<Vec<u8>> {
     let raw = content(block);
     let mut at = 0;
-    let lengths: Vec<usize> = (0..9).map(|_| varint(&raw, &mut at)).collect();
+    let lengths: Vec<usize> = (0..10).map(|_| varint(&raw, &mut at)).collect();
     lengths
         .into_iter()
         .map(|length| {
@@ -127,6 +127,16 @@ pub fn joined(columns: &[Vec<u8>]) -> Vec<u8> {
     }
     raw.extend(columns.concat());
     raw
+}
+
+/// What events with these control bytes count as: resizes twice, typed events not at all.
+pub fn weight(controls: &[u8]) -> u32 {
+    let weigh = |control: &u8| match control {
+        0xd0..0xe0 => 2,
+        0xf0.. => 0,
+        _ => 1,
+    };
+    controls.iter().map(weigh).sum()
 }
 
 fn varint(bytes: &[u8], at: &mut usize) -> usize {

@@ -4,7 +4,7 @@
 pub mod forge;
 pub mod program;
 
-use heaptape_format::record::{Marker, Process, Thread};
+use heaptape_format::record::{Code, Marker, Process, Runtime, Thread};
 use heaptape_format::*;
 
 /// Everything that can be read of a tape.
@@ -102,6 +102,29 @@ pub fn small_tape() -> (Vec<u8>, Vec<Event>) {
         };
         writer.record(Micros(pid), Record::Thread(thread));
     }
+    let process = ProcessIx(0);
+    let runtime = Runtime {
+        process,
+        name: b"CPython 3.11.2".to_vec(),
+        frames: true,
+        types: false,
+        note: b"as a test".to_vec(),
+    };
+    let code = Code {
+        process,
+        name: b"Session.open".to_vec(),
+        file: b"/srv/service.py".to_vec(),
+        first_line: 40,
+    };
+    let name = |name: &str| Record::Type { name: name.into() };
+    for record in [
+        Record::Runtime(runtime),
+        Record::Code(code),
+        name("dict"),
+        name("service.Session"),
+    ] {
+        writer.record(Micros(1), record);
+    }
     for generation in 0..2 {
         let outer = writer.frame(Frame::Native {
             module: ModuleIx(0),
@@ -115,6 +138,21 @@ pub fn small_tape() -> (Vec<u8>, Vec<Event>) {
         let root = writer.stack(StackId::ROOT, outer);
         let stack = writer.stack(root, inner);
         let other = writer.stack(StackId::ROOT, cut);
+        let python = writer.frame(Frame::Python {
+            code: CodeIx(0),
+            line: 42,
+        });
+        let object = writer.stack(root, python);
+        let at_object = |address, kind| Op::Typed {
+            address: Address(address),
+            kind: TypeIx(kind),
+        };
+        let new_object = |address| Op::Alloc {
+            api: AllocApi::PyObj,
+            address: Address(address),
+            size: Bytes(56),
+            stack: object,
+        };
         let a = |n: u64| Address(0x5000 + n * 48);
         let ops = [
             Op::Alloc {
@@ -178,6 +216,21 @@ pub fn small_tape() -> (Vec<u8>, Vec<Event>) {
                 size: Bytes(0),
                 stack,
             },
+            at_object(3, 1),
+            Op::Map {
+                api: MapApi::PyArena,
+                address: Address(0x10_0000),
+                length: Bytes(1 << 18),
+                stack: object,
+            },
+            new_object(0x9000),
+            at_object(0x9000, 2),
+            new_object(0x9040),
+            // Nothing new, since a block of the same stack was one: it is not written.
+            at_object(0x9040, 2),
+            // Of a block that an earlier block of the tape holds, and of one that another thread made.
+            at_object(3, 0),
+            at_object(0x9000, 1),
         ];
         for (index, &op) in ops.iter().enumerate() {
             time += [0, 0, 1, 30, 0, 5_000_000][(index + generation) % 6];
@@ -186,8 +239,11 @@ pub fn small_tape() -> (Vec<u8>, Vec<Event>) {
                 thread: ThreadIx((index as u32 / 5) % 2),
                 op,
             };
+            let number = writer.next_event();
             writer.event(&event, &mut out);
-            events.push(event);
+            if writer.next_event() > number {
+                events.push(event);
+            }
         }
         let marker = Marker {
             process: ProcessIx(0),

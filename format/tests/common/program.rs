@@ -62,6 +62,8 @@ pub struct Program {
     workers: Vec<Worker>,
     stacks: HashMap<Vec<u64>, StackId>,
     time: u64,
+    /// Whether the blocks are Python's and their types are said.
+    objects: bool,
 }
 
 impl Program {
@@ -81,6 +83,15 @@ impl Program {
             workers,
             stacks: HashMap::new(),
             time: 0,
+            objects: false,
+        }
+    }
+
+    /// The same, with a type said of every block: nearly always that of its stack.
+    pub fn of_objects(seed: u64, threads: usize) -> Self {
+        Program {
+            objects: true,
+            ..Program::new(seed, threads)
         }
     }
 
@@ -184,12 +195,27 @@ impl Program {
     fn alloc(&mut self, worker: usize, size: u64, stack: StackId, made: &mut Vec<(u64, u64)>) {
         let address = self.workers[worker].allocator.alloc(size);
         let op = Op::Alloc {
-            api: AllocApi::Malloc,
+            api: if self.objects {
+                AllocApi::PyObj
+            } else {
+                AllocApi::Malloc
+            },
             address: Address(address),
             size: Bytes(size),
             stack,
         };
         self.workers[worker].calls.push(op);
+        if self.objects {
+            let kind = if self.random.below(40) == 0 {
+                7
+            } else {
+                stack.get() % 300
+            };
+            self.workers[worker].calls.push(Op::Typed {
+                address: Address(address),
+                kind: TypeIx(kind),
+            });
+        }
         made.push((address, size));
     }
 

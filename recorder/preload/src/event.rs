@@ -36,7 +36,7 @@ impl Site {
 
     /// The slot and the low bits of what it holds, in one word: addresses have at most 47 bits.
     #[inline(always)]
-    fn mark(self) -> usize {
+    pub fn mark(self) -> usize {
         (self.slot as usize) << 16 | self.caller() & 0xffff
     }
 }
@@ -139,9 +139,10 @@ fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Optio
     let slot = site.slot as usize;
     match local.doing.get() {
         Doing::Nothing | Doing::Forwarding => return Some(0),
+        Doing::Muted | Doing::Python | Doing::PythonWriting => return None,
         // What libc does on our behalf; a signal handler would be on another stack.
-        Doing::Muted if stack::is_cold(slot) => return None,
-        Doing::Muted | Doing::Writing => {}
+        Doing::Cold if stack::is_cold(slot) => return None,
+        Doing::Cold | Doing::Writing => {}
     }
     // SAFETY: thread states are never unmapped; this one is the calling thread's.
     let Some(thread) = (unsafe { local.thread.get().as_mut() }) else {
@@ -184,6 +185,7 @@ impl Writer {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         self.slot.inflight.store(IDLE, Ordering::Release);
         self.local.level.set(self.level.saturating_sub(1));
+        self.local.quick.set(self.recording.quick());
         self.local.doing.set(self.outer);
     }
 
@@ -276,6 +278,7 @@ impl Writer {
         let room = self.room(words);
         if let Some(room) = room {
             fill(room, stack.head(kind, api), self.stamp(), &fields, stack.fresh());
+            stack.fill_woven(self, &room[2 + N..]);
             self.publish(words);
         }
         stack.done(self, room.is_some());
@@ -311,6 +314,7 @@ impl Writer {
             (Some(room), Outcome::Moved { old, new, size }) => {
                 let head = stack.head(kind::REALLOC, api);
                 fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
+                stack.fill_woven(self, &room[6..]);
                 self.publish(6 + stack.push as usize);
                 kept = true;
             }
@@ -364,7 +368,7 @@ impl Writer {
     /// Runs what may call libc, on a stack of ours. `None` when there is none free.
     pub fn muted<T>(self, run: impl FnOnce() -> T) -> Option<T> {
         let result = stack::on_cold_stack(|| {
-            self.local.doing.set(Doing::Muted);
+            self.local.doing.set(Doing::Cold);
             run()
         });
         // Here, for it may have ended halfway.
