@@ -185,6 +185,17 @@ impl Recording {
         self
     }
 
+    pub fn unmap(&mut self, thread: u32, address: u64, length: u64) -> &mut Self {
+        self.op(
+            thread,
+            Op::Unmap {
+                address: Address(address),
+                length: Bytes(length),
+            },
+        );
+        self
+    }
+
     /// A stack of return addresses in a module, outermost first.
     pub fn stack(&mut self, module: u32, offsets: &[u64]) -> StackId {
         offsets.iter().fold(StackId::ROOT, |parent, &offset| {
