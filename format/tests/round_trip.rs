@@ -468,7 +468,7 @@ proptest! {
         let frame = writer.frame(Frame::Truncated);
         writer.stack(StackId::ROOT, frame);
         let mut said = Said::default();
-        let mut latest = vec![Address(0); 2];
+        let mut latest = [Address(0); 2];
         for (op, address, stack, thread, kind) in ops {
             let address = Address(address * 16);
             let (size, stack, kind) = (Bytes(8), StackId(stack), TypeIx(kind));
