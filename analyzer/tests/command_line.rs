@@ -235,6 +235,24 @@ fn a_damaged_tape_gives_its_result_with_a_loud_note_and_fails_when_strict() {
 }
 
 #[test]
+fn numbers_of_types_and_code_without_a_record_make_a_tape_unsound() {
+    let dir = TempDir::new("dangling");
+    let mut tape = support::Recording::new(64);
+    tape.process(1, heaptape_format::record::ProcessOrigin::Exec, b"python3")
+        .thread(0, 1, b"");
+    let stack = tape.frames(&[support::line(3, 1)]);
+    tape.object(0, 0x1000, 10, stack, 9);
+    std::fs::write(dir.path().join("py.tape"), tape.finish()).expect("a file can be written");
+    let output = heaptape(dir.path(), &["verify", "py.tape"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("1 event(s) that name types") && text.contains("1 frame(s) of code"),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_unfinished_tape_is_read_to_its_end_and_verify_says_that_it_is_unfinished() {
     let dir = TempDir::new("unfinished");
     let bytes = support::service();

@@ -109,6 +109,14 @@ fn a_stack_with_python_in_it_is_shown_by_its_most_recent_line_of_python() {
 }
 
 #[test]
+fn code_that_the_tape_does_not_describe_is_counted_and_shown_as_unknown() {
+    let heap = objects_on(&[&[line(0, 10), line(7, 10)], &[line(8, 1), line(1, 2)]]);
+    assert_eq!(heap.catalog.unknown_code_frames(), 2);
+    let found = rows(&heap, &[Group::Line], View::Merged);
+    assert_eq!(counts(&found), [("[unknown Python code]", 1), ("b.py:2", 1)]);
+}
+
+#[test]
 fn raw_frames_show_the_innermost_frame_whatever_it_is() {
     let heap = objects_on(&[&[line(0, 10), native(1, 4)], &[native(1, 4), line(1, 0)]]);
     let query = Query {
@@ -227,6 +235,7 @@ fn a_type_that_is_said_blocks_of_the_tape_later_is_that_of_the_block() {
         let heap = heap_of(tape.finish());
         let kinds: Vec<u32> = heap.allocations.kind.iter().map(|kind| kind.get()).collect();
         assert_eq!(kinds, [1, 2, 1, 0, 2, 0], "blocks of {block_events} events");
+        assert_eq!(heap.counters.unknown_types, 1);
     }
 }
 
