@@ -107,16 +107,121 @@ fn frame_hash(frame: &Frame) -> u64 {
     }
 }
 
-#[inline]
-fn node_hash(&(parent, frame): &(StackId, FrameId)) -> u64 {
-    mix((u64::from(parent.get()) << 32) | u64::from(frame.get()))
+/// A node of the trie of stacks.
+#[derive(Clone, Copy)]
+struct Node {
+    parent: StackId,
+    frame: FrameId,
+    /// The child that was asked for last; the root when there was none.
+    child: StackId,
+    /// The sibling that was asked for after this one the last time; the root when there was none.
+    next: StackId,
+}
+
+/// Interns nodes. The nodes of a new path follow each other in memory, and paths that are walked again
+/// in the same order are found from node to node, without hashing.
+struct Nodes {
+    /// By id; the first is the root.
+    list: Vec<Node>,
+    /// Open-addressed; the root is a free slot.
+    slots: Vec<StackId>,
+}
+
+impl Nodes {
+    const ROOT: Node = Node {
+        parent: StackId::ROOT,
+        frame: FrameId(u32::MAX),
+        child: StackId::ROOT,
+        next: StackId::ROOT,
+    };
+
+    fn new() -> Self {
+        Nodes {
+            list: vec![Self::ROOT],
+            slots: vec![StackId::ROOT; FIRST_SLOTS],
+        }
+    }
+
+    fn clear(&mut self) {
+        self.list.truncate(1);
+        self.list[0] = Self::ROOT;
+        self.slots.fill(StackId::ROOT);
+    }
+
+    fn memory(&self) -> usize {
+        self.list.capacity() * size_of::<Node>() + self.slots.capacity() * size_of::<StackId>()
+    }
+
+    /// The child of `parent` with this frame; a new one is appended.
+    #[inline]
+    fn intern(&mut self, parent: StackId, frame: FrameId) -> StackId {
+        let last = self.list[parent.get() as usize].child;
+        let node = self.list[last.get() as usize];
+        if node.parent == parent && node.frame == frame {
+            return last;
+        }
+        let next = &self.list[node.next.get() as usize];
+        let found = if next.parent == parent && next.frame == frame {
+            node.next
+        } else {
+            let found = self.look_up(parent, frame);
+            self.list[last.get() as usize].next = found;
+            found
+        };
+        self.list[parent.get() as usize].child = found;
+        found
+    }
+
+    fn look_up(&mut self, parent: StackId, frame: FrameId) -> StackId {
+        let mask = self.slots.len() - 1;
+        let mut slot = Self::slot(parent, frame) & mask;
+        loop {
+            let found = self.slots[slot];
+            if found == StackId::ROOT {
+                break;
+            }
+            let node = &self.list[found.get() as usize];
+            if node.parent == parent && node.frame == frame {
+                return found;
+            }
+            slot = (slot + 1) & mask;
+        }
+        let id = StackId(self.list.len() as u32);
+        self.list.push(Node {
+            parent,
+            frame,
+            child: StackId::ROOT,
+            next: StackId::ROOT,
+        });
+        self.slots[slot] = id;
+        if self.list.len() * 2 > self.slots.len() {
+            self.grow();
+        }
+        id
+    }
+
+    fn slot(parent: StackId, frame: FrameId) -> usize {
+        (mix((u64::from(parent.get()) << 32) | u64::from(frame.get())) >> 32) as usize
+    }
+
+    fn grow(&mut self) {
+        let slots = self.slots.len() * 2;
+        self.slots.clear();
+        self.slots.resize(slots, StackId::ROOT);
+        for (id, node) in self.list.iter().enumerate().skip(1) {
+            let mut slot = Self::slot(node.parent, node.frame) & (slots - 1);
+            while self.slots[slot] != StackId::ROOT {
+                slot = (slot + 1) & (slots - 1);
+            }
+            self.slots[slot] = StackId(id as u32);
+        }
+    }
 }
 
 /// The frames and stacks of one generation.
 pub(crate) struct StackTable {
     frames: Interner<Frame>,
-    /// Node `i` is `StackId(i + 1)`.
-    nodes: Interner<(StackId, FrameId)>,
+    nodes: Nodes,
     written_frames: usize,
     written_nodes: usize,
     coder: NodeCoder,
@@ -126,7 +231,7 @@ impl StackTable {
     pub(crate) fn new() -> Self {
         StackTable {
             frames: Interner::new(),
-            nodes: Interner::new(),
+            nodes: Nodes::new(),
             written_frames: 0,
             written_nodes: 0,
             coder: NodeCoder::default(),
@@ -155,7 +260,7 @@ impl StackTable {
     pub(crate) fn stack(&mut self, parent: StackId, frame: FrameId) -> StackId {
         debug_assert!(parent.get() <= self.stacks(), "the parent is of this generation");
         debug_assert!(frame.get() < self.frames(), "the frame is of this generation");
-        StackId(self.nodes.intern((parent, frame), node_hash) + 1)
+        self.nodes.intern(parent, frame)
     }
 
     /// Frames that are defined.
@@ -165,7 +270,7 @@ impl StackTable {
 
     /// Nodes that are defined, without the root; also the highest id.
     pub(crate) fn stacks(&self) -> u32 {
-        self.nodes.values.len() as u32
+        self.nodes.list.len() as u32 - 1
     }
 
     pub(crate) fn written_frames(&self) -> u32 {
@@ -177,7 +282,7 @@ impl StackTable {
     }
 
     pub(crate) fn has_unwritten(&self) -> bool {
-        self.written_nodes < self.nodes.values.len() || self.written_frames < self.frames.values.len()
+        self.written_nodes < self.stacks() as usize || self.written_frames < self.frames.values.len()
     }
 
     /// Codes what is new since the last call, at most `limit` frames and `limit` nodes of it.
@@ -187,12 +292,12 @@ impl StackTable {
         // Nodes may need frames that are still to come.
         let all_frames = self.written_frames == self.frames.values.len();
         self.written_nodes = if all_frames {
-            self.nodes.values.len().min(first_node + limit)
+            (self.stacks() as usize).min(first_node + limit)
         } else {
             first_node
         };
         let frames = &self.frames.values[first_frame..self.written_frames];
-        let nodes = &self.nodes.values[first_node..self.written_nodes];
+        let nodes = &self.nodes.list[first_node + 1..self.written_nodes + 1];
         for number in [first_frame, frames.len(), first_node + 1, nodes.len()] {
             put_varint(out, number as u64);
         }
@@ -218,13 +323,13 @@ impl StackTable {
             near = place;
         }
         self.coder.start(first_frame as u32);
-        for (index, &(parent, frame)) in nodes.iter().enumerate() {
+        for (index, &Node { parent, frame, .. }) in nodes.iter().enumerate() {
             let own = (first_node + index) as u32;
             let inside = parent
                 .get()
                 .checked_sub(first_node as u32 + 1)
                 .and_then(|node| nodes.get(node as usize))
-                .map(|&(_, frame)| frame);
+                .map(|node| node.frame);
             let slot = NodeCoder::slot(parent, inside);
             put_varint(out, u64::from(own - parent.get()));
             let code = if frame.get() == self.coder.fresh {

@@ -20,7 +20,7 @@ pub struct WriterOptions {
     /// Events per block, 1 to [`crate::block::MAX_BLOCK_EVENTS`]. The writer takes about 50 bytes of memory for each, 12 more for a Python
     /// object, and 1 MiB besides.
     pub block_events: u32,
-    /// Nodes of the stack trie per generation, after which [`Writer::stacks_full`] says so. The writer takes up to 24 bytes of memory for each.
+    /// Nodes of the stack trie per generation, after which [`Writer::stacks_full`] says so. The writer takes up to 32 bytes of memory for each.
     pub max_stacks: u32,
 }
 
@@ -30,7 +30,7 @@ impl Default for WriterOptions {
         WriterOptions {
             level: 1,
             block_events: 65_536,
-            max_stacks: 400_000,
+            max_stacks: 260_000,
         }
     }
 }
@@ -41,7 +41,7 @@ impl WriterOptions {
         WriterOptions {
             level: 1,
             block_events: 8_192,
-            max_stacks: 16_384,
+            max_stacks: 16_000,
         }
     }
 }

@@ -308,7 +308,8 @@ impl Encoder {
     fn slot(&self, address: Address, process: ProcessIx) -> usize {
         let mask = self.slots.len() - 1;
         let key = address.get() ^ u64::from(process.get()) << 48;
-        let mut slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & mask;
+        let line = ((key >> 9).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize;
+        let mut slot = (line << 5 | (key >> 4) as usize & 31) & mask;
         loop {
             let Some(node) = self.heap.nodes.get(self.slots[slot] as usize) else {
                 return slot;

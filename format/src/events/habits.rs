@@ -5,7 +5,7 @@ use crate::id::{Bytes, StackId, TypeIx};
 /// Entries of each table of expected stacks.
 const CONTEXTS: usize = 1 << 12;
 /// Entries of the table of what stacks ask for.
-const SITES: usize = 1 << 12;
+const SITES: usize = 1 << 14;
 
 /// What a thread did lately, as far as it tells which stack comes next.
 #[derive(Clone, Copy, Debug, Default)]

@@ -20,6 +20,7 @@ mod launch;
 pub mod modules;
 pub mod output;
 pub mod processes;
+mod python;
 mod summary;
 pub mod sys;
 #[cfg(test)]

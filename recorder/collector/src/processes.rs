@@ -8,9 +8,11 @@
 
 use crate::host::{Identity, ProcessFacts};
 use crate::modules::Space;
+use crate::python::Numbers;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
 use heaptape_format::{Micros, ProcessIx};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Number of an image; never reused, unlike its slot.
@@ -49,6 +51,8 @@ pub struct Image {
     pub facts: ProcessFacts,
     /// Its modules.
     pub space: Rc<Space>,
+    /// What its numbers of Python code and types mean; its threads hold it, too.
+    pub numbers: Rc<RefCell<Numbers>>,
     /// When `/proc/PID/maps` was last read for an address in no module.
     pub maps_read: Option<Micros>,
     /// Its id is of another process id namespace.
@@ -76,8 +80,8 @@ pub struct Image {
 /// All images that still matter.
 #[derive(Debug, Default)]
 pub struct Images {
-    all: HashMap<ImageId, Image>,
-    by_slot: HashMap<u32, ImageId>,
+    all: FxHashMap<ImageId, Image>,
+    by_slot: FxHashMap<u32, ImageId>,
     next: u32,
     next_told: u32,
 }

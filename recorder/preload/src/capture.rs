@@ -4,12 +4,15 @@
 use crate::arch;
 use crate::event::{fill, Site, Writer};
 use crate::modules;
+use crate::python::{self, frames, Interpreter};
 use crate::stack::{self, Loan, Rules};
 use crate::thread::Thread;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 use heaptape_shm::control::StackMode;
 use heaptape_shm::entry::{flag, kind, note, Head};
+use heaptape_stacks::cache::Overflow;
 use heaptape_stacks::rule::Kind;
+use heaptape_stacks::weave::Plan;
 use heaptape_stacks::{Capture, Frame, Rule};
 
 /// Frames that go into one entry; deeper changes are sent ahead.
@@ -30,6 +33,8 @@ pub struct Stack {
 enum After {
     /// The list of the thread is to become what was written.
     Keep(Capture),
+    /// Likewise, and the frames of its interpreter; what is pushed comes from both.
+    Weave(Plan),
     /// The stack was walked in borrowed memory, which is to be given back. The list, if there was one, is forgotten.
     GiveBack { _loan: Loan },
     /// Nothing.
@@ -70,6 +75,9 @@ impl Stack {
             };
             // SAFETY: the site is the live frame of the hook's caller.
             if let Ok(capture) = unsafe { cache.capture(frames, innermost, rule) } {
+                if let Some(interpreter) = python::interpreter() {
+                    return writer.take_woven(interpreter, capture, innermost);
+                }
                 let push = frames.len() - capture.first;
                 if push <= MOST_INLINE
                     && capture.pop <= u16::MAX as usize
@@ -102,25 +110,44 @@ impl Stack {
         }
     }
 
-    /// The frames to push, outermost first.
+    /// The native frames to push, outermost first, when there are no others.
     #[inline(always)]
     pub fn fresh(&self) -> &[Frame] {
-        if self.push == 0 {
+        if self.first.is_null() {
             return &[];
         }
         // SAFETY: in the thread's own memory, or on loan until `done`.
         unsafe { core::slice::from_raw_parts(self.first, self.push as usize) }
     }
 
+    /// Stores the frames to push, outermost first, when there are not only native ones.
+    #[inline(always)]
+    pub fn fill_woven(&self, writer: Writer, room: &[AtomicU64]) {
+        if let (After::Weave(plan), true) = (&self.after, self.first.is_null()) {
+            // SAFETY: this thread's own state.
+            let own = unsafe { (*writer.thread).woven() };
+            for (place, word) in room.iter().zip(plan.words(own.frames, own.strands)) {
+                place.store(word, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// After the event: if it was `written`, its stack is the one that the next event differs from.
     #[inline(always)]
     pub fn done(self, writer: Writer, written: bool) {
-        if let After::Keep(capture) = self.after {
-            if written {
+        match self.after {
+            After::Keep(capture) if written => {
                 // SAFETY: this thread's own state.
                 let (cache, frames) = unsafe { (*writer.thread).stack() };
                 cache.keep(frames, &capture);
             }
+            After::Weave(plan) if written => {
+                // SAFETY: as above.
+                let own = unsafe { (*writer.thread).woven() };
+                own.cache.keep(own.frames, &plan.native);
+                own.weave.keep(own.strands, plan.fresh);
+            }
+            _ => {}
         }
     }
 }
@@ -133,6 +160,96 @@ impl Writer {
 
     fn rule(self, address: usize) -> Rule {
         Rules::now().known(address).unwrap_or_else(|| self.find_rule(address))
+    }
+
+    /// Adds the frames of the interpreter to a captured stack.
+    #[inline(always)]
+    fn take_woven(self, interpreter: &Interpreter, capture: Capture, innermost: Frame) -> Stack {
+        match frames::take(self, interpreter, capture) {
+            Ok(None) => self.take_native(capture, innermost),
+            Ok(Some(plan)) => {
+                let own = self.own().woven();
+                let usual = plan.push <= MOST_INLINE && plan.pop <= u16::MAX as usize;
+                if !usual || capture.truncated || self.recording.options.check_stacks {
+                    return self.unusual_woven(plan, innermost);
+                }
+                let native = plan.push > 0 && plan.is_native(own.strands.len());
+                Stack {
+                    first: match native {
+                        true => own.frames.as_ptr().wrapping_add(capture.first),
+                        false => core::ptr::null(),
+                    },
+                    push: plan.push as u16,
+                    pop: plan.pop as u16,
+                    flags: if capture.reset { flag::RESET } else { 0 },
+                    after: After::Weave(plan),
+                }
+            }
+            Err(Overflow) => self.take_with_more_strands(innermost),
+        }
+    }
+
+    /// The interpreter's stack is deeper than ever: everything is taken anew, in more memory.
+    #[cold]
+    #[inline(never)]
+    fn take_with_more_strands(self, innermost: Frame) -> Stack {
+        if !self.own().grow_strands() {
+            return self.no_stack();
+        }
+        self.take_otherwise(innermost)
+    }
+
+    /// A captured stack without frames of an interpreter.
+    #[inline(always)]
+    fn take_native(self, capture: Capture, innermost: Frame) -> Stack {
+        let frames = self.own().stack().1;
+        let push = frames.len() - capture.first;
+        let usual = push <= MOST_INLINE && capture.pop <= u16::MAX as usize;
+        if !usual || capture.truncated || self.recording.options.check_stacks {
+            return self.unusual(capture, innermost);
+        }
+        Stack {
+            first: match push {
+                0 => core::ptr::null(),
+                _ => frames.as_ptr().wrapping_add(capture.first),
+            },
+            push: push as u16,
+            pop: capture.pop as u16,
+            flags: if capture.reset { flag::RESET } else { 0 },
+            after: After::Keep(capture),
+        }
+    }
+
+    /// A woven stack that is long, cut short, or to be checked.
+    #[cold]
+    #[inline(never)]
+    fn unusual_woven(self, plan: Plan, innermost: Frame) -> Stack {
+        if self.recording.options.check_stacks {
+            self.check(&plan.native, innermost);
+            let found = python::interpreter().is_none_or(|interpreter| frames::is_whole(self, interpreter, plan.fresh));
+            if !found {
+                self.count_mismatch();
+            }
+        }
+        let flags = self.flags(&plan.native);
+        if plan.push <= MOST_INLINE && plan.pop <= u16::MAX as usize {
+            return Stack {
+                first: core::ptr::null(),
+                push: plan.push as u16,
+                pop: plan.pop as u16,
+                flags,
+                after: After::Weave(plan),
+            };
+        }
+        let own = self.own().woven();
+        let words = plan.words(own.frames, own.strands);
+        if self.send_ahead(plan.pop, flags, plan.push, words) {
+            own.cache.keep(own.frames, &plan.native);
+            own.weave.keep(own.strands, plan.fresh);
+        } else {
+            own.cache.forget();
+        }
+        Stack::NONE
     }
 
     /// A captured stack that is long, cut short, or to be checked.
@@ -155,7 +272,8 @@ impl Writer {
                 after: After::Keep(capture),
             };
         }
-        if self.send_ahead(&capture, flags, fresh) {
+        let words = fresh.iter().map(|frame| frame.return_address() as u64);
+        if self.send_ahead(capture.pop, flags, fresh.len(), words) {
             cache.keep(frames, &capture);
         } else {
             cache.forget();
@@ -178,7 +296,8 @@ impl Writer {
                 let flags = self.flags(&capture);
                 let fresh = &loan.frames()[capture.first..];
                 if fresh.len() > MOST_INLINE {
-                    self.send_ahead(&capture, flags, fresh);
+                    let words = fresh.iter().map(|frame| frame.return_address() as u64);
+                    self.send_ahead(capture.pop, flags, fresh.len(), words);
                     return Stack::NONE;
                 }
                 let (first, push) = (fresh.as_ptr(), fresh.len() as u16);
@@ -198,7 +317,10 @@ impl Writer {
             let (cache, frames) = self.own().stack();
             // SAFETY: as above.
             if let Ok(capture) = unsafe { cache.capture(frames, innermost, |address| self.rule(address)) } {
-                return self.unusual(capture, innermost);
+                return match python::interpreter() {
+                    Some(interpreter) => self.take_woven(interpreter, capture, innermost),
+                    None => self.unusual(capture, innermost),
+                };
             }
         }
         self.no_stack()
@@ -224,29 +346,26 @@ impl Writer {
     }
 
     /// Sends a long stack in entries of its own. `false` when not all of it could be sent.
-    fn send_ahead(self, capture: &Capture, mut flags: u16, fresh: &[Frame]) -> bool {
-        let mut pop = capture.pop;
+    fn send_ahead(self, mut pop: usize, mut flags: u16, push: usize, mut frames: impl Iterator<Item = u64>) -> bool {
         let mut sent = 0;
-        while pop > 0 || sent < fresh.len() {
+        while pop > 0 || sent < push {
             let part = pop.min(u16::MAX as usize);
             pop -= part;
-            let frames = if pop > 0 {
-                &[][..]
-            } else {
-                &fresh[sent..fresh.len().min(sent + MOST_INLINE)]
-            };
-            let words = 2 + frames.len();
-            let Some(room) = self.room(words) else { return false };
+            let count = if pop > 0 { 0 } else { MOST_INLINE.min(push - sent) };
+            let Some(room) = self.room(2 + count) else { return false };
             let head = Head {
                 kind: kind::STACK,
                 api: 0,
-                push: frames.len() as u16,
+                push: count as u16,
                 pop: part as u16,
                 flags,
             };
-            fill(room, head, arch::stamp(), &[], frames);
-            self.publish(words);
-            sent += frames.len();
+            fill(room, head, arch::stamp(), &[], &[]);
+            for (place, word) in room[2..2 + count].iter().zip(&mut frames) {
+                place.store(word, Ordering::Relaxed);
+            }
+            self.publish(2 + count);
+            sent += count;
             flags = 0;
         }
         true
@@ -281,9 +400,13 @@ impl Writer {
             .chain(&frames[capture.first..])
             .map(Frame::return_address);
         if !expected.eq(got) {
-            if let Some(process) = self.recording.process_slot() {
-                process.mismatches.fetch_add(1, Ordering::Relaxed);
-            }
+            self.count_mismatch();
+        }
+    }
+
+    fn count_mismatch(self) {
+        if let Some(process) = self.recording.process_slot() {
+            process.mismatches.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -298,10 +421,10 @@ impl Writer {
 
     fn module_note(self, kind: modules::Note, bytes: &[u8]) -> bool {
         self.note(
-            if kind == modules::Note::Gone {
-                note::MODULE_GONE
-            } else {
-                note::MODULE
+            match kind {
+                modules::Note::Here => note::MODULE,
+                modules::Note::Gone => note::MODULE_GONE,
+                modules::Note::Runtime => note::RUNTIME,
             },
             bytes,
         )

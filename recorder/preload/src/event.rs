@@ -115,7 +115,7 @@ fn admit(recording: Recording, local: &'static Local, level: usize) -> Option<*m
 fn interrupted(local: &'static Local, site: Site) -> Option<usize> {
     match local.doing.get() {
         Doing::Nothing | Doing::Forwarding => Some(0),
-        Doing::Muted => None,
+        Doing::Muted | Doing::Python | Doing::PythonWriting => None,
         Doing::Writing => {
             // SAFETY: a thread that is writing has a state.
             let thread = unsafe { local.thread.get().as_mut() }?;
@@ -145,6 +145,7 @@ impl Writer {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         self.slot.inflight.store(IDLE, Ordering::Release);
         self.local.level.set(self.level.saturating_sub(1));
+        self.local.quick.set(self.recording.quick());
         self.local.doing.set(self.outer);
     }
 
@@ -237,6 +238,7 @@ impl Writer {
         let room = self.room(words);
         if let Some(room) = room {
             fill(room, stack.head(kind, api), self.stamp(), &fields, stack.fresh());
+            stack.fill_woven(self, &room[2 + N..]);
             self.publish(words);
         }
         stack.done(self, room.is_some());
@@ -272,6 +274,7 @@ impl Writer {
             (Some(room), Outcome::Moved { old, new, size }) => {
                 let head = stack.head(kind::REALLOC, api);
                 fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
+                stack.fill_woven(self, &room[6..]);
                 self.publish(6 + stack.push as usize);
                 kept = true;
             }

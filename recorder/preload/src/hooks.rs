@@ -4,11 +4,13 @@
 use crate::event::{self, Outcome, Site};
 use crate::life;
 use crate::modules;
+use crate::python::domains::{self, Mapping};
+use crate::quick;
 use crate::real;
 use crate::stub::stubs;
 use crate::thread::Doing;
 use crate::{api, arch, sys};
-use heaptape_shm::entry::{api as number, kind, note};
+use heaptape_shm::entry::{api as number, kind, map_api, note};
 
 // Name and number of arguments of every exported function; the C API of the recorder stands in `api`.
 stubs! {
@@ -85,10 +87,21 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
+    if quick::allocated(api, block as u64, size as u64, site) {
+        return;
+    }
+    allocated_at_length(api, block, size, site);
+}
+
+#[inline(never)]
+fn allocated_at_length(api: u8, block: Block, size: usize, site: Site) {
     if Forwarding::is_inner(site) {
         return;
     }
     modules::note_caller(site.caller());
+    if domains::is_suspicious(site) {
+        domains::look_again();
+    }
     let Some(recording) = life::recording_now() else { return };
     if (size as u64) < recording.options.min_size {
         return;
@@ -101,7 +114,14 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
 /// Records that a block is about to be freed.
 #[inline(always)]
 fn freeing(block: Block, site: Site) {
-    if block.is_null() || Forwarding::is_inner(site) {
+    if !block.is_null() && !quick::freeing(block as u64, site) {
+        freeing_at_length(block, site);
+    }
+}
+
+#[inline(never)]
+fn freeing_at_length(block: Block, site: Site) {
+    if Forwarding::is_inner(site) {
         return;
     }
     modules::note_caller(site.caller());
@@ -333,9 +353,13 @@ const MAP_ANONYMOUS: i32 = 0x20;
 #[inline(never)]
 fn mapped<const N: usize>(kind: u8, api: u8, fields: [u64; N], site: Site) {
     modules::note_caller(site.caller());
+    let inside = Mapping::begin();
+    let arena = kind == kind::MAP && inside.as_ref().is_some_and(|inside| inside.is_arena(site));
+    let api = if arena { map_api::PY_ARENA } else { api };
     if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, site)) {
         writer.event(kind, api, fields, site);
     }
+    drop(inside);
 }
 
 macro_rules! mmap_hooks {
@@ -375,10 +399,13 @@ unsafe extern "C" fn munmap_hook(address: Block, length: usize, slot: *const usi
     modules::note_caller(site.caller());
     // SAFETY: the caller's own arguments.
     let call = || unsafe { real(address, length) };
-    match life::recording_now().and_then(|recording| event::begin(recording, site)) {
+    let inside = Mapping::begin();
+    let status = match life::recording_now().and_then(|recording| event::begin(recording, site)) {
         None => call(),
         Some(writer) => writer.unmapping(address as u64, length as u64, call),
-    }
+    };
+    drop(inside);
+    status
 }
 
 #[allow(clippy::too_many_arguments)]

@@ -3,8 +3,9 @@
 //! It never allocates by the allocator it watches, takes no lock and makes no system call per event, keeps no descriptor, starts no thread, writes to no file, and
 //! never ends the program. When it cannot record, it forwards.
 //!
-//! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record, with the stack that [`capture`] takes). [`life`] owns the life cycle and is the only
-//! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are.
+//! [`hooks`] is the table of symbols; each goes [`real`] (forward) and [`event`] (record, with the stack that [`capture`] takes; most events go the [`quick`] way). [`life`] owns the life cycle and is the only
+//! global mutable state besides the tables it hands out; [`thread`] is what a thread owns; [`stack`] and [`modules`] say where we are. [`python`] adds the allocators and the
+//! frames of an interpreter.
 // These docs are for who works on the library: nothing in it is public.
 #![allow(rustdoc::private_intra_doc_links)]
 #![no_std]
@@ -16,6 +17,8 @@ mod event;
 mod hooks;
 mod life;
 mod modules;
+mod python;
+mod quick;
 mod real;
 mod stack;
 mod stub;

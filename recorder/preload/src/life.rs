@@ -9,7 +9,7 @@
 //! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
 #![allow(unsafe_code)]
 
-use crate::{arch, event, modules, real, stack, sys, thread};
+use crate::{arch, event, modules, python, real, stack, sys, thread};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -41,6 +41,8 @@ pub struct Page {
     process: AtomicU32,
     /// Threads that have recorded here so far.
     threads: AtomicU32,
+    /// The generation of this process, if its options allow the quick way; see [`crate::quick`].
+    quick: AtomicU32,
 }
 
 struct Place(UnsafeCell<MaybeUninit<Shared>>);
@@ -89,6 +91,11 @@ impl Recording {
     pub fn several_threads(&self) -> bool {
         self.page().threads.load(Ordering::Relaxed) > 1
     }
+    /// The number of this process for [`quick`]; 0 when its options do not allow it.
+    #[inline(always)]
+    pub fn quick(&self) -> u32 {
+        self.page().quick.load(Ordering::Relaxed)
+    }
     /// One more thread records here.
     pub fn count_thread(&self) {
         self.page().threads.fetch_add(1, Ordering::Relaxed);
@@ -112,6 +119,26 @@ pub fn attached() -> Option<Recording> {
 pub fn recording_now() -> Option<Recording> {
     let recording = attached()?;
     (recording.segment.control().state.load(Ordering::Relaxed) == State::Recording as u32).then_some(recording)
+}
+
+/// Whether several threads record, and whether events are to be recorded now, if the quick way is open for a thread that was let in under this number.
+#[inline(always)]
+pub fn quick(number: u32) -> Option<(bool, bool)> {
+    let page = PAGE.load(Ordering::Relaxed);
+    if number == 0 {
+        return None;
+    }
+    // SAFETY: a number other than 0 was given by `Recording::quick`, after the page was published; it is never unmapped.
+    let page = unsafe { &*page };
+    if page.quick.load(Ordering::Relaxed) != number {
+        return None;
+    }
+    // SAFETY: `SHARED` was written before the page was published.
+    let state = unsafe { recording() }.segment.control().state.load(Ordering::Relaxed);
+    Some((
+        page.threads.load(Ordering::Relaxed) > 1,
+        state == State::Recording as u32,
+    ))
 }
 
 /// # Safety
@@ -166,7 +193,8 @@ static AT_LOAD: extern "C" fn() = at_load;
 extern "C" fn at_load() {
     let errno = real::Errno::save();
     real::prepare();
-    if attached().is_some() {
+    if let Some(recording) = attached() {
+        python::look_everywhere(recording);
         // Not at the first hook call: that may come from inside libc's own registration, under its lock.
         real::register_at_exit(at_exit);
     }
@@ -182,6 +210,7 @@ pub fn leave(reason: &[u8]) {
     if let Some(recording) = attached() {
         event::lone_note(recording, note::MARKER, reason);
         LIFE.store(OFF, Ordering::Release);
+        recording.page().quick.store(0, Ordering::Release);
         recording.page().on.store(0, Ordering::Release);
     }
 }
@@ -267,6 +296,11 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     page.process.store(slot, Ordering::Relaxed);
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
+    let options = &recording.options;
+    let quick = options.stack_mode != StackMode::None && !options.check_stacks && options.min_size == 0;
+    if quick && !real::is_foreign() {
+        page.quick.store(generation(), Ordering::Relaxed);
+    }
     page.on.store(1, Ordering::Release);
     event::process_note(recording, forked_from != NONE);
     Some(recording)
@@ -287,6 +321,7 @@ extern "C" fn after_fork_in_child() {
     // SAFETY: never unmapped once published.
     if let Some(page) = unsafe { page.as_ref() } {
         // Where the kernel could not wipe the page.
+        page.quick.store(0, Ordering::Release);
         page.on.store(0, Ordering::Release);
         attached();
     }
@@ -308,6 +343,7 @@ fn wake_after_fork() -> Option<Recording> {
     thread::forget_parent();
     stack::forget_parent();
     modules::forget_parent();
+    python::forget_parent();
     LIFE.store(READY, Ordering::Release);
     let stamp = match FORK_STAMP.swap(0, Ordering::Relaxed) {
         0 => arch::stamp(),

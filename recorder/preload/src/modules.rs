@@ -5,7 +5,7 @@
 //! or freeing. `dlopen` and `dlclose` themselves are not hooked: the loader looks at their caller.
 #![allow(unsafe_code)]
 
-use crate::{life, real, stack};
+use crate::{life, python, real, stack};
 use core::ffi::{c_char, c_void, CStr};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -75,11 +75,17 @@ pub fn is_system(located: &Located) -> bool {
     located.start == LOADER_START.load(Ordering::Relaxed) || located.start == LIBC_START.load(Ordering::Relaxed)
 }
 
+/// Does this address lie in the loader?
+#[inline(always)]
+pub fn is_loader(address: usize) -> bool {
+    let start = LOADER_START.load(Ordering::Relaxed);
+    address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start)
+}
+
 /// Does a hook's caller lie in the loader? Then something may be about to change.
 #[inline(always)]
 pub fn note_caller(address: usize) -> bool {
-    let start = LOADER_START.load(Ordering::Relaxed);
-    let inside = address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start);
+    let inside = is_loader(address);
     if inside {
         CHANGED.store(true, Ordering::Relaxed);
     }
@@ -180,31 +186,40 @@ struct ProgramHeader {
 }
 
 const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
 const PT_NOTE: u32 = 4;
 const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 
 fn locate_by_iteration(address: usize) -> Option<Located> {
-    struct Search {
-        address: usize,
-        found: Option<Located>,
-    }
-    unsafe extern "C" fn visit(info: *const ObjectInfo, _: usize, search: *mut c_void) -> i32 {
+    let mut found = None;
+    visit_all(&mut |located| {
+        let here = (located.start..located.end).contains(&address);
+        if here {
+            found = Some(*located);
+        }
+        !here
+    });
+    found
+}
+
+/// Visits the loaded objects until the visitor says `false`. Takes the loader's lock.
+pub fn visit_all(mut visitor: &mut dyn FnMut(&Located) -> bool) {
+    unsafe extern "C" fn visit(info: *const ObjectInfo, _: usize, visitor: *mut c_void) -> i32 {
         // SAFETY: the loader passes a valid description and our own pointer.
-        let (info, search) = unsafe { (&*info, &mut *(search as *mut Search)) };
+        let (info, visitor) = unsafe { (&*info, &mut *(visitor as *mut &mut dyn FnMut(&Located) -> bool)) };
         // SAFETY: as many headers as it says.
         let headers = unsafe { core::slice::from_raw_parts(info.headers, info.count as usize) };
-        let found = describe(info.bias, info.name, headers);
-        if (found.start..found.end).contains(&search.address) {
-            search.found = Some(found);
-            return 1;
-        }
-        0
+        i32::from(!visitor(&describe(info.bias, info.name, headers)))
     }
-    let iterate = real::dl_iterate_phdr()?;
-    let mut search = Search { address, found: None };
-    // SAFETY: the signature of `dl_iterate_phdr`; the callback gets our struct while it lives.
-    unsafe { iterate(visit, &mut search as *mut Search as *mut c_void) };
-    search.found
+    if let Some(iterate) = real::dl_iterate_phdr() {
+        // SAFETY: the signature of `dl_iterate_phdr`; the callback gets our reference while it lives.
+        unsafe {
+            iterate(
+                visit,
+                &mut visitor as *mut &mut dyn FnMut(&Located) -> bool as *mut c_void,
+            )
+        };
+    }
 }
 
 fn describe(bias: usize, name: *const c_char, headers: &[ProgramHeader]) -> Located {
@@ -245,6 +260,18 @@ fn program_headers(located: &Located) -> &'static [ProgramHeader] {
             return &[];
         }
         core::slice::from_raw_parts(head.add(offset) as *const ProgramHeader, count)
+    }
+}
+
+impl Located {
+    /// Address and bytes of its dynamic section.
+    pub fn dynamic(&self) -> Option<(usize, usize)> {
+        let headers = program_headers(self).iter();
+        let header = headers.copied().find(|header| header.kind == PT_DYNAMIC)?;
+        Some((
+            self.bias.wrapping_add(header.address as usize),
+            header.memory_size as usize,
+        ))
     }
 }
 
@@ -318,6 +345,8 @@ pub enum Note {
     Here,
     /// It is gone.
     Gone,
+    /// It is an interpreter.
+    Runtime,
 }
 
 fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool) {
@@ -349,6 +378,7 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     if !write(Note::Here, &note[..at]) {
         return;
     }
+    python::look(located, &mut |bytes| write(Note::Runtime, bytes));
     let free = known
         .iter()
         .position(|known| known.identity.load(Ordering::Relaxed) == 0)

@@ -5,13 +5,14 @@
 #![allow(unsafe_code)]
 
 use crate::life::{self, Recording};
+use crate::python::frames::View;
 use crate::{arch, real, sys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heaptape_shm::ring::Producer;
 use heaptape_shm::slot::{life as slot_life, IDLE};
 use heaptape_shm::{ThreadSlot, NONE};
-use heaptape_stacks::{Frame, StackCache};
+use heaptape_stacks::{Frame, StackCache, Strand, Weave};
 
 /// A thread, and signal handlers that interrupt its recording up to this depth.
 pub const LEVELS: usize = 4;
@@ -40,6 +41,8 @@ pub struct Local {
     pub sites: [Cell<usize>; LEVELS],
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
+    /// The number of the process for which this thread may go the quick way, or 0; see [`crate::quick`].
+    pub quick: Cell<u32>,
 }
 
 const _: () = assert!(core::mem::size_of::<Local>() <= 64);
@@ -56,6 +59,10 @@ pub enum Doing {
     Muted = 2,
     /// Inside a real allocator that may call itself by its public names: such calls are forwarded only.
     Forwarding = 3,
+    /// Inside an allocator of a Python domain: what it asks of other allocators is forwarded only, its mappings are recorded.
+    Python = 4,
+    /// The same, inside a real `realloc` whose event is begun.
+    PythonWriting = 5,
 }
 
 /// One writer: a slot and its ring.
@@ -92,6 +99,25 @@ pub struct Thread {
     pub cache: StackCache,
     frames: *mut Frame,
     frames_count: usize,
+    /// What it knows of its interpreter.
+    pub view: View,
+    weave: Weave,
+    strands: *mut Strand,
+    strands_count: usize,
+}
+
+/// The lists of a thread, native and interpreted.
+pub struct Woven<'a> {
+    /// The cached native stack.
+    pub cache: &'a mut StackCache,
+    /// The memory for it.
+    pub frames: &'a mut [Frame],
+    /// The cached frames of the interpreter.
+    pub weave: &'a mut Weave,
+    /// The memory for them.
+    pub strands: &'a mut [Strand],
+    /// Whose they are.
+    pub view: &'a mut View,
 }
 
 static POOL: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
@@ -141,25 +167,50 @@ impl Thread {
         (&mut self.cache, frames)
     }
 
+    /// Both lists, with their memory.
+    #[inline(always)]
+    pub fn woven(&mut self) -> Woven<'_> {
+        let strands = if self.strands.is_null() {
+            &mut []
+        } else {
+            // SAFETY: mapped zeroed memory of this size, this thread's alone.
+            unsafe { core::slice::from_raw_parts_mut(self.strands, self.strands_count) }
+        };
+        let frames = if self.frames.is_null() {
+            &mut []
+        } else {
+            // SAFETY: as above.
+            unsafe { core::slice::from_raw_parts_mut(self.frames, self.frames_count) }
+        };
+        Woven {
+            cache: &mut self.cache,
+            frames,
+            weave: &mut self.weave,
+            strands,
+            view: &mut self.view,
+        }
+    }
+
+    /// Gets (more) memory for the frames of an interpreter; both lists are forgotten. `false` when there is no more.
+    #[cold]
+    pub fn grow_strands(&mut self) -> bool {
+        let Some((memory, count)) = grown(self.strands, self.strands_count) else {
+            return false;
+        };
+        self.cache.forget();
+        self.weave.forget();
+        (self.strands, self.strands_count) = (memory, count);
+        true
+    }
+
     /// Gets (more) memory for frames; the cached stack is forgotten. `false` when there is no more.
     #[cold]
     pub fn grow_frames(&mut self) -> bool {
-        let held = (self.frames_count * core::mem::size_of::<Frame>()).next_multiple_of(4096);
-        let bytes = if held == 0 { FIRST_FRAMES_BYTES } else { held * 4 };
-        if bytes > MOST_FRAMES_BYTES {
+        let Some((memory, count)) = grown(self.frames, self.frames_count) else {
             return false;
-        }
-        let memory = sys::memory(bytes);
-        if memory.is_null() {
-            return false;
-        }
-        if !self.frames.is_null() {
-            // SAFETY: from `sys::memory` with this size, and used by this thread only.
-            unsafe { sys::unmap(self.frames as *mut u8, held) };
-        }
+        };
         self.cache.forget();
-        self.frames = memory as *mut Frame;
-        self.frames_count = bytes / core::mem::size_of::<Frame>();
+        (self.frames, self.frames_count) = (memory, count);
         true
     }
 
@@ -184,6 +235,24 @@ impl Thread {
     }
 }
 
+/// Larger memory in place of what is held; its contents are lost. `None` when there is no more.
+fn grown<T>(old: *mut T, count: usize) -> Option<(*mut T, usize)> {
+    let held = (count * core::mem::size_of::<T>()).next_multiple_of(4096);
+    let bytes = if held == 0 { FIRST_FRAMES_BYTES } else { held * 4 };
+    if bytes > MOST_FRAMES_BYTES {
+        return None;
+    }
+    let memory = sys::memory(bytes);
+    if memory.is_null() {
+        return None;
+    }
+    if !old.is_null() {
+        // SAFETY: from `sys::memory` with this size, and used by one thread only.
+        unsafe { sys::unmap(old as *mut u8, held) };
+    }
+    Some((memory as *mut T, bytes / core::mem::size_of::<T>()))
+}
+
 /// Gives the calling thread a state and a slot. `None` when there is none to be had.
 #[cold]
 #[inline(never)]
@@ -206,6 +275,8 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     thread.tid = tid;
     thread.levels = [Level::NONE; LEVELS];
     thread.cache = StackCache::new(low, high);
+    thread.weave.forget();
+    thread.view = View::default();
     if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
         thread.grow_frames();
     }

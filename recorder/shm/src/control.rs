@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// First word of the segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"heaptshm");
 /// Raised with every change of the layout; both sides must agree.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 /// Words of the map of free chunks: at most 4,096 chunks.
 pub const FREE_WORDS: usize = 64;
 

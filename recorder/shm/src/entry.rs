@@ -8,6 +8,8 @@
 //! ```
 //! A thread's stack at an event is its stack at its previous event of the same slot, less the `pop` innermost frames, plus the pushed ones.
 //! With [`flag::RESET`] all frames are popped first.
+//!
+//! A frame is a return address, or, with [`python::FRAME`] set, a Python frame: the number of its code object and where it is in it.
 
 /// Kinds of entries.
 pub mod kind {
@@ -29,6 +31,35 @@ pub mod kind {
     pub const STACK: u8 = 8;
     /// words: number of bytes, then the bytes padded to words; `api` is the note's kind ([`super::note`])
     pub const NOTE: u8 = 9;
+    /// words: address, number of a type ([`super::note::TYPE`]). No frames. What has become of a block of Python's object domain.
+    pub const TYPED: u8 = 10;
+}
+
+/// Python frames, and the types of Python's objects.
+pub mod python {
+    /// Set in the word of a Python frame: bits 32..63 are the number of its code object ([`super::note::CODE`]), bits 0..32 the offset of the
+    /// instruction in its bytecode, in bytes; [`NO_OFFSET`] before the first.
+    pub const FRAME: u64 = 1 << 63;
+    /// No instruction of the frame has run.
+    pub const NO_OFFSET: u32 = u32::MAX;
+    /// First bit of `flags` that says what has become of the block born by the latest entry with [`super::api::PY_OBJ`] in the same ring: 0 nothing new, else the
+    /// number of its type and one.
+    pub const TYPE_SHIFT: u32 = 2;
+    /// Numbers of types below this fit there.
+    pub const INLINE_TYPES: u32 = (1 << 14) - 1;
+    /// The number that stands for no type.
+    pub const NO_TYPE: u32 = 0;
+
+    /// How a code object says which line an instruction belongs to.
+    #[allow(missing_docs)]
+    pub mod lines {
+        /// `co_lnotab` of CPython 3.8 and 3.9.
+        pub const LNOTAB: u8 = 1;
+        /// `co_linetable` of CPython 3.10.
+        pub const RANGES: u8 = 2;
+        /// `co_linetable` of CPython 3.11 and later.
+        pub const LOCATIONS: u8 = 3;
+    }
 }
 
 /// Entry points, as in `api` of ALLOC and REALLOC entries. The numbers are those of the tape's `AllocApi`.
@@ -43,6 +74,17 @@ pub mod api {
     pub const MEMALIGN: u8 = 6;
     pub const VALLOC: u8 = 7;
     pub const PVALLOC: u8 = 8;
+    pub const PY_RAW: u8 = 16;
+    pub const PY_MEM: u8 = 17;
+    pub const PY_OBJ: u8 = 18;
+}
+
+/// Kinds of mappings, as in `api` of MAP entries. The numbers are those of the tape's `MapApi`.
+#[allow(missing_docs)]
+pub mod map_api {
+    pub const ANONYMOUS: u8 = 0;
+    pub const FILE: u8 = 1;
+    pub const PY_ARENA: u8 = 2;
 }
 
 /// Kinds of notes.
@@ -61,6 +103,15 @@ pub mod note {
     pub const FORK: u8 = 6;
     /// The process is about to exit: i32 status.
     pub const EXIT: u8 = 7;
+    /// A Python code object: u32 number, u32 first line, u8 format of its lines ([`super::python::lines`]), u32 bytes of them, then its name and its file, each a text.
+    /// A text: u8 bytes per character (1, 2 or 4), u32 length in characters, the characters.
+    pub const CODE: u8 = 8;
+    /// A part of a code object's lines: u32 number, then the bytes that come next.
+    pub const CODE_LINES: u8 = 9;
+    /// A Python type: u32 number, then its name.
+    pub const TYPE: u8 = 10;
+    /// What could be found out of an interpreter: u8 whether Python frames are recorded, u8 whether types are, its name ended by a NUL, why not.
+    pub const RUNTIME: u8 = 11;
 }
 
 /// Flags of an entry.
@@ -75,7 +126,7 @@ pub mod flag {
 #[inline]
 pub const fn fixed_words(entry_kind: u8) -> usize {
     match entry_kind {
-        kind::ALLOC | kind::MAP | kind::UNMAP | kind::BRK => 4,
+        kind::ALLOC | kind::MAP | kind::UNMAP | kind::BRK | kind::TYPED => 4,
         kind::FREE | kind::NOTE => 3,
         kind::REALLOC | kind::REMAP => 6,
         kind::STACK => 2,

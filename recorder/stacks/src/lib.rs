@@ -3,6 +3,7 @@
 //! The parts, from slow to fast: [`cfi`] turns the unwind table row of one program counter into a [`rule::Rule`] of one word;
 //! [`table`] keeps the rules found so far; [`walk`] follows a stack frame by frame by rules;
 //! [`cache`] keeps the last stack of a thread and walks only the frames that changed.
+//! [`weave`] does the same for the frames of an interpreter, and puts them where they belong among the native ones.
 //!
 //! Nothing here allocates, locks or makes a system call; the memory for tables is handed in. Nothing is ever patched in the target's stack.
 #![no_std]
@@ -14,8 +15,10 @@ pub mod cfi;
 pub mod rule;
 pub mod table;
 pub mod walk;
+pub mod weave;
 
 pub use cache::{Capture, StackCache};
 pub use rule::Rule;
 pub use table::RuleTable;
 pub use walk::{Frame, Regs};
+pub use weave::{Strand, Weave};

@@ -74,8 +74,35 @@ unsafe fn read(address: usize) -> Option<usize> {
 /// `regs` must be registers of a frame that is live on a readable stack, and `rule` the rule of its program counter.
 #[inline(always)]
 pub unsafe fn step(rule: Rule, regs: Regs, limit: usize) -> Step {
+    if rule.is_plain() {
+        let cfa = regs.sp.wrapping_add_signed(rule.cfa_offset());
+        if cfa <= regs.sp || cfa > limit || cfa & 7 != 0 {
+            return Step::Lost;
+        }
+        // SAFETY: the return address of a live frame, as the rule says; aligned as was just seen.
+        let pc = unsafe { ((cfa - 8) as *const usize).read_volatile() };
+        return outer(cfa, pc, regs.fp);
+    }
     // SAFETY: what a rule names in a live frame lies on its stack.
     unsafe { try_step(rule, regs, limit) }.unwrap_or(Step::Lost)
+}
+
+/// The caller's frame, by its CFA, its program counter and its frame pointer.
+#[inline(always)]
+fn outer(cfa: usize, pc: usize, fp: usize) -> Step {
+    if pc < 4096 {
+        // A zero return address marks the outermost frame of stacks without an unwind table.
+        return Step::End;
+    }
+    Step::Outer {
+        frame: Frame { slot: cfa - 8, pc, fp },
+        regs: Regs {
+            pc,
+            sp: cfa,
+            fp,
+            interrupted: false,
+        },
+    }
 }
 
 /// # Safety
@@ -140,17 +167,5 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
         // SAFETY: see above.
         (_, SavedFp::AtFp) => unsafe { read(regs.fp.wrapping_add_signed(rule.fp_offset())) }?,
     };
-    if pc < 4096 {
-        // A zero return address marks the outermost frame of stacks without an unwind table.
-        return Some(Step::End);
-    }
-    Some(Step::Outer {
-        frame: Frame { slot, pc, fp },
-        regs: Regs {
-            pc,
-            sp: cfa,
-            fp,
-            interrupted: false,
-        },
-    })
+    Some(outer(cfa, pc, fp))
 }

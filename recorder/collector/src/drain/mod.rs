@@ -333,6 +333,7 @@ impl<H: Host> Drain<H> {
                 told: None,
                 facts: Default::default(),
                 space: self.scribe.empty_space(),
+                numbers: Default::default(),
                 maps_read: None,
                 foreign,
                 end: None,

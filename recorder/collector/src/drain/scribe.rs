@@ -1,16 +1,18 @@
 //! Writes entries to the tape, in the order in which it is given them.
 
-use super::stacks::Edges;
+use super::stacks::Frames;
 use super::stream::{Overwritten, Stream};
 use crate::clock::Clock;
 use crate::host::{linux::arguments, FoundModule, Host, ProcessFacts};
 use crate::modules::{Modules, Place};
 use crate::processes::{Ancestry, ImageId, Images};
-use heaptape_format::record::{Loss, LossCause, Marker, MemorySample, Process, ProcessEnd, Thread};
+use crate::python;
+use heaptape_format::record::{Code, Loss, LossCause, Marker, MemorySample, Process, ProcessEnd, Thread};
 use heaptape_format::{
     Address, AllocApi, Bytes, Event, Frame, MapApi, Micros, Op, ProcessIx, Record, StackId, ThreadIx, Writer,
 };
-use heaptape_shm::entry::{flag, kind, note};
+use heaptape_shm::entry::python::{FRAME, TYPE_SHIFT};
+use heaptape_shm::entry::{api, flag, kind, note};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -41,7 +43,8 @@ pub struct Scribe<H> {
     /// Events lost, as far as they can be counted.
     pub lost: u64,
     modules: Modules,
-    edges: Edges,
+    frames: Frames,
+    python: python::Known,
     threads: u32,
     /// Threads by process and thread id, for the slots of handlers that interrupted the recorder.
     by_tid: HashMap<(ImageId, u32), ThreadIx>,
@@ -65,7 +68,8 @@ impl<H: Host> Scribe<H> {
             images: Images::default(),
             lost: 0,
             modules: Modules::default(),
-            edges: Edges::default(),
+            frames: Frames::default(),
+            python: python::Known::default(),
             threads: 0,
             by_tid: HashMap::new(),
             last: 0,
@@ -91,6 +95,9 @@ impl<H: Host> Scribe<H> {
             self.last = stamp;
         }
         let head = stream.head;
+        if head.flags >> TYPE_SHIFT != 0 && !stream.typed {
+            self.typed(stream, thread);
+        }
         let op = match head.kind {
             kind::FREE => Op::Free {
                 address: Address(stream.word(2)),
@@ -138,6 +145,10 @@ impl<H: Host> Scribe<H> {
                 new_end: Address(stream.word(2)),
                 stack: self.stack(stream)?,
             },
+            kind::TYPED => Op::Typed {
+                address: Address(stream.word(2)),
+                kind: stream.numbers.borrow().kind(stream.word(3) as u32),
+            },
             kind::STACK => {
                 self.pop_and_push(stream)?;
                 stream.took();
@@ -149,6 +160,9 @@ impl<H: Host> Scribe<H> {
                 return Ok(Taken::Whole);
             }
         };
+        if head.api == api::PY_OBJ {
+            stream.object = Address(stream.word(2));
+        }
         let time = self.clock.micros(stamp);
         self.writer.event(&Event { time, thread, op }, &mut self.out);
         if matches!(op, Op::MoveOut { .. }) {
@@ -157,6 +171,18 @@ impl<H: Host> Scribe<H> {
         }
         stream.took();
         Ok(Taken::Whole)
+    }
+
+    /// The entry at hand says what has become of the thread's latest block of Python's object domain, before anything else.
+    #[inline]
+    fn typed(&mut self, stream: &mut Stream, thread: ThreadIx) {
+        stream.typed = true;
+        let number = u32::from(stream.head.flags >> TYPE_SHIFT) - 1;
+        let kind = stream.numbers.borrow().kind(number);
+        let time = self.clock.micros(stream.next);
+        let address = stream.object;
+        let op = Op::Typed { address, kind };
+        self.writer.event(&Event { time, thread, op }, &mut self.out);
     }
 
     #[inline]
@@ -174,11 +200,25 @@ impl<H: Host> Scribe<H> {
             }
         }
         for word in stream.frames() {
-            if !stream.stack.push(word.load(std::sync::atomic::Ordering::Relaxed)) {
+            let mut word = word.load(std::sync::atomic::Ordering::Relaxed);
+            if word & FRAME != 0 {
+                word = self.python_frame(stream, word);
+            }
+            if !stream.stack.push(word) {
                 return Err(Overwritten);
             }
         }
         Ok(())
+    }
+
+    /// The word of a Python frame as it means the same in all processes.
+    #[inline]
+    fn python_frame(&mut self, stream: &Stream, word: u64) -> u64 {
+        let (word, fresh) = self.python.frame(&mut stream.numbers.borrow_mut(), word);
+        if fresh.is_some() {
+            self.record_code(stream, fresh);
+        }
+        word
     }
 
     /// The node of the stack that the entry at hand carries.
@@ -193,50 +233,42 @@ impl<H: Host> Scribe<H> {
 
     /// Finds the nodes of the frames that are new.
     fn intern(&mut self, stream: &mut Stream) -> StackId {
-        loop {
-            let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
-                return StackId::ROOT;
-            };
-            let generation = self.writer.generation();
-            let truncated = stream.stack.truncated();
-            let (base, unknown) = stream.stack.unknown(generation);
-            let mut node = match base {
-                Some(node) => node,
-                None if truncated => {
-                    let frame = self.writer.frame(Frame::Truncated);
-                    self.writer.stack(StackId::ROOT, frame)
-                }
-                None => StackId::ROOT,
-            };
-            let mut full = false;
-            for (address, place) in unknown {
-                node = match self.edges.find(node, *address, space) {
-                    Some(node) => node,
-                    None if self.writer.stacks_full() => {
-                        full = true;
-                        break;
-                    }
-                    None => {
-                        let parent = node;
-                        let frame = self.frame(stream.image, *address, stream.next);
-                        // Looking for the frame may have changed what is known of the address space.
-                        space = self.images.get(stream.image).map_or(space, |image| image.space.id());
-                        let frame = self.writer.frame(frame);
-                        let node = self.writer.stack(parent, frame);
-                        self.edges.insert(parent, *address, space, node);
-                        node
-                    }
-                };
-                *place = node;
-            }
-            if !full {
-                stream.stack.all_known();
-                return node;
-            }
+        if self.writer.stacks_full() {
             // All stacks are found anew, each when it is next used.
             self.writer.new_generation(&mut self.out);
-            self.edges.clear();
+            self.frames.clear();
         }
+        let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
+            return StackId::ROOT;
+        };
+        let generation = self.writer.generation();
+        let truncated = stream.stack.truncated();
+        let (base, unknown) = stream.stack.unknown(generation);
+        let mut node = match base {
+            Some(node) => node,
+            None if truncated => {
+                let frame = self.writer.frame(Frame::Truncated);
+                self.writer.stack(StackId::ROOT, frame)
+            }
+            None => StackId::ROOT,
+        };
+        for (address, place) in unknown {
+            let frame = match self.frames.find(*address, space) {
+                Some(frame) => frame,
+                None => {
+                    let frame = self.frame(stream.image, *address, stream.next);
+                    // Looking for the frame may have changed what is known of the address space.
+                    space = self.images.get(stream.image).map_or(space, |image| image.space.id());
+                    let frame = self.writer.frame(frame);
+                    self.frames.insert(*address, space, frame);
+                    frame
+                }
+            };
+            node = self.writer.stack(node, frame);
+            *place = node;
+        }
+        stream.stack.all_known();
+        node
     }
 
     #[cold]
@@ -245,6 +277,9 @@ impl<H: Host> Scribe<H> {
             process: ProcessIx(0),
             address: Address(address),
         };
+        if let Some((code, line)) = python::place(address) {
+            return Frame::Python { code, line };
+        }
         let Some(entry) = self.images.get(image) else {
             return raw;
         };
@@ -324,11 +359,13 @@ impl<H: Host> Scribe<H> {
         let (pid, ancestry) = (image.pid, image.ancestry);
         let mut facts = image.facts.clone();
         let mut space = Rc::clone(&image.space);
+        let mut numbers = python::Numbers::default();
         match ancestry {
             Ancestry::Forked(parent) => {
                 if let Some(parent) = self.images.get(parent) {
                     facts = parent.facts.clone();
                     space = Rc::clone(&parent.space);
+                    numbers = parent.numbers.borrow().clone();
                 }
             }
             Ancestry::Replaces(old) => self.tell_end(old, ProcessEnd::Replaced, stamp),
@@ -342,6 +379,7 @@ impl<H: Host> Scribe<H> {
         let Some(image) = self.images.get_mut(id) else { return };
         image.facts = facts.clone();
         image.space = space;
+        image.numbers.replace(numbers);
         let parent_pid = image.parent_pid;
         self.writer.record(
             time,
@@ -382,6 +420,9 @@ impl<H: Host> Scribe<H> {
             }
         }
         self.tell_image(stream.image, stream.next);
+        if let Some(image) = self.images.get(stream.image) {
+            stream.numbers = Rc::clone(&image.numbers);
+        }
         let key = (stream.image, stream.tid);
         if stream.level > 0 {
             if let Some(thread) = self.by_tid.get(&key) {
@@ -471,9 +512,38 @@ impl<H: Host> Scribe<H> {
                     image.exit_status = bytes.first_chunk().map(|status| i32::from_le_bytes(*status) & 0xff);
                 }
             }
+            note::CODE => {
+                let fresh = self.python.announce(&mut stream.numbers.borrow_mut(), &bytes);
+                self.record_code(stream, fresh);
+            }
+            note::CODE_LINES => {
+                let fresh = self.python.lines(&mut stream.numbers.borrow_mut(), &bytes);
+                self.record_code(stream, fresh);
+            }
+            note::TYPE => {
+                let fresh = self.python.name_type(&mut stream.numbers.borrow_mut(), &bytes);
+                if let Some(name) = fresh {
+                    self.writer.record(time, Record::Type { name });
+                }
+            }
+            note::RUNTIME => {
+                if let Some(runtime) = python::runtime(process, &bytes) {
+                    self.writer.record(time, Record::Runtime(runtime));
+                }
+            }
             note::FORK => self.fork_begun = word_at(&bytes, 0),
             // A process note is used when the image is told; kinds of later versions mean nothing here.
             _ => {}
+        }
+    }
+
+    /// Tells the tape of a code object that it does not know yet.
+    fn record_code(&mut self, stream: &Stream, fresh: Option<Code>) {
+        if let Some(mut code) = fresh {
+            let told = self.images.get(stream.image).and_then(|image| image.told);
+            code.process = told.unwrap_or_default();
+            let time = self.clock.micros(stream.next);
+            self.writer.record(time, Record::Code(code));
         }
     }
 

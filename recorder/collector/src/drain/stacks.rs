@@ -1,10 +1,10 @@
 //! From the frames that threads pop and push to nodes of the tape's stack trie.
 //!
-//! A thread's stack is kept as addresses; its nodes are looked up only when an event carries the stack, and only for the part that has changed since. Most lookups are
-//! answered by [`Edges`], a cache of bounded size; what it has dropped is found again by way of the module list and the writer's own tables.
+//! A thread's stack is kept as addresses; its nodes are looked up only when an event carries the stack, and only for the part that has changed since.
+//! Most addresses are known to [`Frames`]; the trie itself is the writer's.
 
 use crate::modules::SpaceId;
-use heaptape_format::StackId;
+use heaptape_format::{FrameId, StackId};
 
 /// More frames than this in one stack are not believed.
 pub const MOST_FRAMES: usize = 1 << 20;
@@ -86,94 +86,76 @@ impl Stack {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Edge {
+#[derive(Clone, Copy, Debug)]
+struct Known {
     address: u64,
-    parent: StackId,
     space: SpaceId,
-    /// The root: an empty place.
-    node: StackId,
+    frame: FrameId,
 }
 
-/// A cache of (parent node, address, address space) -> node.
+/// An empty place: no code is at address 0.
+const NOWHERE: Known = Known {
+    address: 0,
+    space: SpaceId(0),
+    frame: FrameId(0),
+};
+
+/// A cache of (address, address space) -> frame, of bounded size. What has given way to another is found again by way of the module list.
 #[derive(Debug)]
-pub struct Edges {
-    table: Vec<Edge>,
+pub struct Frames {
+    table: Vec<Known>,
     used: usize,
-    /// Takes turns over which place of a full group gives way.
-    turn: usize,
 }
 
-/// Places that an edge may stand in.
-const GROUP: usize = 4;
-const FIRST_SIZE: usize = 1 << 12;
-/// 3 MiB. What does not fit is found the slow way.
-const LAST_SIZE: usize = 1 << 17;
+const FIRST_SIZE: usize = 1 << 10;
+/// 1 MiB.
+const LAST_SIZE: usize = 1 << 16;
 
-impl Default for Edges {
+impl Default for Frames {
     fn default() -> Self {
-        Edges {
-            table: vec![Edge::default(); FIRST_SIZE],
+        Frames {
+            table: vec![NOWHERE; FIRST_SIZE],
             used: 0,
-            turn: 0,
         }
     }
 }
 
-impl Edges {
+impl Frames {
     #[inline]
-    fn group(&self, parent: StackId, address: u64, space: SpaceId) -> usize {
-        let key = address ^ (u64::from(parent.0) << 32) ^ u64::from(space.0).rotate_left(20) ^ u64::from(parent.0);
-        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (hash >> 40) as usize & (self.table.len() - 1) & !(GROUP - 1)
+    fn place(&self, address: u64, space: SpaceId) -> usize {
+        let hash = (address ^ u64::from(space.0).rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> 40) as usize & (self.table.len() - 1)
     }
 
-    /// The node, if it is cached.
+    /// The frame, if it is cached.
     #[inline]
-    pub fn find(&self, parent: StackId, address: u64, space: SpaceId) -> Option<StackId> {
-        let group = self.group(parent, address, space);
-        self.table[group..group + GROUP]
-            .iter()
-            .find(|edge| {
-                edge.address == address && edge.parent == parent && edge.space == space && edge.node != StackId::ROOT
-            })
-            .map(|edge| edge.node)
+    pub fn find(&self, address: u64, space: SpaceId) -> Option<FrameId> {
+        let known = &self.table[self.place(address, space)];
+        (known.address == address && known.space == space && address != 0).then_some(known.frame)
     }
 
-    /// Caches a node.
-    pub fn insert(&mut self, parent: StackId, address: u64, space: SpaceId, node: StackId) {
+    /// Caches a frame.
+    pub fn insert(&mut self, address: u64, space: SpaceId, frame: FrameId) {
         if self.used * 2 >= self.table.len() && self.table.len() < LAST_SIZE {
             let old = std::mem::take(&mut self.table);
-            self.table = vec![Edge::default(); old.len() * 2];
+            self.table = vec![NOWHERE; old.len() * 2];
             self.used = 0;
-            for edge in old.into_iter().filter(|edge| edge.node != StackId::ROOT) {
-                self.place(edge);
+            for known in old.into_iter().filter(|known| known.address != 0) {
+                self.put(known);
             }
         }
-        self.place(Edge {
-            address,
-            parent,
-            space,
-            node,
-        });
+        self.put(Known { address, space, frame });
     }
 
-    fn place(&mut self, edge: Edge) {
-        let group = self.group(edge.parent, edge.address, edge.space);
-        let places = &mut self.table[group..group + GROUP];
-        if let Some(free) = places.iter_mut().find(|place| place.node == StackId::ROOT) {
-            *free = edge;
-            self.used += 1;
-        } else {
-            self.turn = (self.turn + 1) % GROUP;
-            places[self.turn] = edge;
-        }
+    fn put(&mut self, known: Known) {
+        let place = self.place(known.address, known.space);
+        self.used += usize::from(self.table[place].address == 0);
+        self.table[place] = known;
     }
 
-    /// Forgets everything: the nodes of another generation come.
+    /// Forgets everything: the frames of another generation come.
     pub fn clear(&mut self) {
-        self.table.fill(Edge::default());
+        self.table.fill(NOWHERE);
         self.used = 0;
     }
 }
@@ -184,28 +166,23 @@ mod tests {
 
     #[test]
     fn what_is_found_is_what_was_put_in_even_when_much_was_dropped() {
-        let mut edges = Edges::default();
-        let node = |index: u32| StackId(index + 1);
+        let mut frames = Frames::default();
         for index in 0..400_000u32 {
-            edges.insert(
-                StackId(index / 3),
-                u64::from(index) * 16,
-                SpaceId(index % 2),
-                node(index),
-            );
+            frames.insert(u64::from(index + 1) * 16, SpaceId(index % 2), FrameId(index));
         }
-        assert_eq!(edges.table.len(), LAST_SIZE);
+        assert_eq!(frames.table.len(), LAST_SIZE);
         let mut found = 0;
         for index in 0..400_000u32 {
-            if let Some(id) = edges.find(StackId(index / 3), u64::from(index) * 16, SpaceId(index % 2)) {
-                assert_eq!(id, node(index));
+            let address = u64::from(index + 1) * 16;
+            if let Some(id) = frames.find(address, SpaceId(index % 2)) {
+                assert_eq!(id, FrameId(index));
                 found += 1;
             }
-            assert_eq!(edges.find(StackId(index / 3), u64::from(index) * 16, SpaceId(2)), None);
+            assert_eq!(frames.find(address, SpaceId(2)), None);
         }
         assert!(found > LAST_SIZE / 2, "{found}");
-        edges.clear();
-        assert_eq!(edges.find(StackId(0), 16, SpaceId(1)), None);
+        frames.clear();
+        assert_eq!(frames.find(16, SpaceId(0)), None);
     }
 
     #[test]

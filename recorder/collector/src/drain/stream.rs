@@ -2,11 +2,14 @@
 
 use super::stacks::Stack;
 use crate::processes::ImageId;
-use heaptape_format::ThreadIx;
+use crate::python::Numbers;
+use heaptape_format::{Address, ThreadIx};
 use heaptape_shm::entry::{fixed_words, kind, Head};
 use heaptape_shm::ring::Consumer;
 use heaptape_shm::slot::{BUSY, IDLE};
 use heaptape_shm::{Segment, ThreadSlot};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// No entry is at hand.
@@ -33,6 +36,12 @@ pub struct Stream {
     pub name: Vec<u8>,
     /// The thread's stack.
     pub stack: Stack,
+    /// What its process's numbers of Python code and types mean.
+    pub numbers: Rc<RefCell<Numbers>>,
+    /// The block born by the latest entry of Python's object domain.
+    pub object: Address,
+    /// The entry at hand says the type of that block, and that has been written.
+    pub typed: bool,
     /// Its thread or process is gone: what is published is all.
     pub dead: bool,
     /// It is dead, and all of it has been read.
@@ -81,6 +90,9 @@ impl Stream {
             thread: None,
             name: Vec::new(),
             stack: Stack::default(),
+            numbers: Rc::default(),
+            object: Address(0),
+            typed: false,
             dead: false,
             drained: false,
             detaching: false,
@@ -240,6 +252,7 @@ impl Stream {
     pub fn took(&mut self) {
         self.last = self.next;
         self.half = false;
+        self.typed = false;
         self.at += self.length;
     }
 

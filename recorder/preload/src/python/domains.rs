@@ -1,0 +1,404 @@
+//! The hooks of the three allocator domains.
+//!
+//! An allocation is recorded once, at the outermost call: what a domain asks of another, or of `malloc`, is forwarded only ([`Doing::Python`]). The mapping of an
+//! arena is recorded as such.
+//!
+//! Each domain's allocator struct keeps the context of the one it replaces, and hands it on: a thread that sees half of the old struct and half of the new one calls a
+//! function with the context that it knows.
+#![allow(unsafe_code)]
+
+use super::elf::{Symbol, Symbols};
+use super::{interpreter, watch};
+use crate::arch;
+use crate::event::{self, Outcome, Site, Writer};
+use crate::life;
+use crate::modules::Located;
+use crate::thread::Doing;
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use heaptape_shm::entry::{api, kind};
+
+type Block = *mut u8;
+
+const RAW: usize = 0;
+const MEM: usize = 1;
+const OBJ: usize = 2;
+
+/// `PyMemAllocatorEx`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Allocator {
+    context: usize,
+    functions: [usize; 4],
+}
+
+const MALLOC: usize = 0;
+const CALLOC: usize = 1;
+const REALLOC: usize = 2;
+const FREE: usize = 3;
+
+/// The functions behind the hooks, by domain.
+static REAL: [[AtomicUsize; 4]; 3] = [const { [const { AtomicUsize::new(0) }; 4] }; 3];
+/// The raw domain is watched only: its blocks are recorded as `malloc` gives them.
+static RAW_IS_MALLOC: AtomicBool = AtomicBool::new(false);
+/// The interpreter may not have read its configuration yet.
+static IS_EARLY: AtomicBool = AtomicBool::new(false);
+/// Bounds of the object that the interpreter lies in.
+static START: AtomicUsize = AtomicUsize::new(0);
+static END: AtomicUsize = AtomicUsize::new(0);
+
+static GET: AtomicUsize = AtomicUsize::new(0);
+static SET: AtomicUsize = AtomicUsize::new(0);
+
+type GetAllocator = unsafe extern "C" fn(u32, *mut Allocator);
+type SetAllocator = unsafe extern "C" fn(u32, *const Allocator);
+
+/// What an interpreter exports for this.
+pub struct Functions {
+    get: Symbol,
+    set: Symbol,
+}
+
+impl Functions {
+    /// The functions, if the object is an interpreter.
+    pub fn of(symbols: &Symbols) -> Option<Functions> {
+        Some(Functions {
+            get: symbols.find(b"PyMem_GetAllocator")?,
+            set: symbols.find(b"PyMem_SetAllocator")?,
+        })
+    }
+}
+
+/// Puts the hooks in place.
+pub fn install(functions: Functions, located: &Located) {
+    START.store(located.start, Ordering::Relaxed);
+    END.store(located.end, Ordering::Relaxed);
+    GET.store(functions.get.address, Ordering::Relaxed);
+    SET.store(functions.set.address, Ordering::Relaxed);
+    // The interpreter's own set-up calls the hooks: they forward only.
+    let local = arch::local();
+    let outer = local.doing.replace(Doing::Muted);
+    put(RAW);
+    put(MEM);
+    put(OBJ);
+    IS_EARLY.store(true, Ordering::Relaxed);
+    local.doing.set(outer);
+}
+
+/// Puts the hooks of a domain in place, unless they are. `false`: they were.
+fn put(domain: usize) -> bool {
+    let mut allocator = Allocator {
+        context: 0,
+        functions: [0; 4],
+    };
+    // SAFETY: the interpreter's functions of these names; they copy a struct of five words.
+    let (get, set) = unsafe {
+        (
+            core::mem::transmute::<usize, GetAllocator>(GET.load(Ordering::Relaxed)),
+            core::mem::transmute::<usize, SetAllocator>(SET.load(Ordering::Relaxed)),
+        )
+    };
+    // SAFETY: as above.
+    unsafe { get(domain as u32, &mut allocator) };
+    let ours = hooks(domain);
+    if allocator.functions == ours {
+        return false;
+    }
+    for (place, function) in REAL[domain].iter().zip(allocator.functions) {
+        place.store(function, Ordering::Relaxed);
+    }
+    allocator.functions = ours;
+    // SAFETY: as above; the new functions forward to the old ones, with the old context.
+    unsafe { set(domain as u32, &allocator) };
+    true
+}
+
+/// `PYTHONMALLOC` and `-X dev` make the interpreter put other allocators in place when it has read its configuration, before it has asked for anything but in the raw
+/// domain. What it asks for then comes to `malloc` directly: here is a look whether that has happened.
+#[cold]
+#[inline(never)]
+pub fn look_again() {
+    let local = arch::local();
+    let outer = local.doing.replace(Doing::Muted);
+    // The raw domain alone is changed for some moments now and again, and changed back: that is left alone.
+    if put(OBJ) {
+        put(MEM);
+    }
+    local.doing.set(outer);
+}
+
+/// The interpreter has read its configuration: a thread of it has got its state. From now on its allocators change only by the program's own doing, who keeps what it finds.
+#[cold]
+#[inline(never)]
+pub fn settled() {
+    if !IS_EARLY.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    let local = arch::local();
+    let outer = local.doing.replace(Doing::Muted);
+    if put(RAW) && fills_fresh_blocks() {
+        // Blocks that the raw domain has given before lie inside of what `malloc` has given, at other addresses, and will be freed through this one.
+        RAW_IS_MALLOC.store(true, Ordering::Relaxed);
+    }
+    local.doing.set(outer);
+}
+
+/// Did the interpreter itself just call `malloc`, at a time when its allocators may have been changed?
+#[inline(always)]
+pub fn is_suspicious(site: Site) -> bool {
+    IS_EARLY.load(Ordering::Relaxed) && lies_inside(site)
+}
+
+#[inline(always)]
+fn lies_inside(site: Site) -> bool {
+    (START.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)).contains(&site.caller())
+}
+
+/// Is the raw domain's allocator the one for debugging?
+fn fills_fresh_blocks() -> bool {
+    const FRESH: [u8; 32] = [0xcd; 32];
+    let mut allocator = Allocator {
+        context: 0,
+        functions: [0; 4],
+    };
+    // SAFETY: as in `put`; the block has as many bytes, of which the debugging allocator has filled each.
+    unsafe {
+        let get = core::mem::transmute::<usize, GetAllocator>(GET.load(Ordering::Relaxed));
+        get(RAW as u32, &mut allocator);
+        let block = real_malloc::<RAW>(allocator.context, FRESH.len());
+        let filled = !block.is_null() && core::slice::from_raw_parts(block, FRESH.len()) == FRESH;
+        real_free::<RAW>(allocator.context, block);
+        filled
+    }
+}
+
+macro_rules! reals {
+    ($($name:ident: $index:ident, ($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            /// # Safety
+            /// The hooks are in place, and the arguments are the interpreter's.
+            #[inline(always)]
+            unsafe fn $name<const D: usize>(context: usize, $($argument: $type),*) -> $result {
+                let address = REAL[D][$index].load(Ordering::Relaxed);
+                // SAFETY: the function of the allocator struct, stored before any hook could be called.
+                unsafe { core::mem::transmute::<usize, unsafe extern "C" fn(usize, $($type),*) -> $result>(address)(context, $($argument),*) }
+            }
+        )*
+    };
+}
+
+reals! {
+    real_malloc: MALLOC, (size: usize) -> Block;
+    real_calloc: CALLOC, (count: usize, size: usize) -> Block;
+    real_realloc: REALLOC, (block: Block, size: usize) -> Block;
+    real_free: FREE, (block: Block) -> ();
+}
+
+const fn api_of<const D: usize>() -> u8 {
+    [api::PY_RAW, api::PY_MEM, api::PY_OBJ][D]
+}
+
+/// Runs the real function as the outermost call of a domain; `None` inside another, or where nothing is recorded: forward only.
+#[inline(always)]
+fn outermost<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let local = arch::local();
+    if local.doing.get() != Doing::Nothing {
+        return None;
+    }
+    local.doing.set(Doing::Python);
+    let result = call();
+    local.doing.set(Doing::Nothing);
+    Some(result)
+}
+
+/// Begins the event of an outermost call.
+#[inline(always)]
+fn begin<const D: usize>(site: Site) -> Option<Writer> {
+    let recording = life::recording_now()?;
+    let writer = event::begin(recording, site)?;
+    if D != RAW {
+        if let Some(current) = interpreter().and_then(|interpreter| interpreter.current) {
+            // SAFETY: takes nothing; reads a variable. The calling thread holds the lock, so the answer is its own state. The thread's view is its own.
+            unsafe { (*writer.thread).view.holds(current()) };
+        }
+    }
+    Some(writer)
+}
+
+#[inline(always)]
+fn born<const D: usize>(block: Block, size: usize, site: Site) {
+    if block.is_null() {
+        return event::failed();
+    }
+    if let Some(writer) = begin::<D>(site) {
+        if (size as u64) < writer.recording.options.min_size {
+            return writer.end();
+        }
+        writer.event(kind::ALLOC, api_of::<D>(), [block as u64, size as u64], site);
+    }
+}
+
+#[inline(always)]
+fn is_watched_only<const D: usize>() -> bool {
+    D == RAW && RAW_IS_MALLOC.load(Ordering::Relaxed)
+}
+
+unsafe extern "C" fn malloc_hook<const D: usize>(context: usize, size: usize, slot: *const usize, fp: usize) -> Block {
+    // SAFETY: the interpreter's own arguments.
+    let real = || unsafe { real_malloc::<D>(context, size) };
+    if is_watched_only::<D>() {
+        return real();
+    }
+    match outermost(real) {
+        Some(block) => {
+            born::<D>(block, size, Site { slot, fp });
+            block
+        }
+        None => real(),
+    }
+}
+
+unsafe extern "C" fn calloc_hook<const D: usize>(
+    context: usize,
+    count: usize,
+    size: usize,
+    slot: *const usize,
+    fp: usize,
+) -> Block {
+    // SAFETY: the interpreter's own arguments.
+    let real = || unsafe { real_calloc::<D>(context, count, size) };
+    if is_watched_only::<D>() {
+        return real();
+    }
+    match outermost(real) {
+        Some(block) => {
+            born::<D>(block, count.wrapping_mul(size), Site { slot, fp });
+            block
+        }
+        None => real(),
+    }
+}
+
+unsafe extern "C" fn realloc_hook<const D: usize>(
+    context: usize,
+    old: Block,
+    size: usize,
+    slot: *const usize,
+    fp: usize,
+) -> Block {
+    let site = Site { slot, fp };
+    // SAFETY: the interpreter's own arguments.
+    let real = || unsafe { real_realloc::<D>(context, old, size) };
+    if is_watched_only::<D>() || arch::local().doing.get() != Doing::Nothing {
+        return real();
+    }
+    if old.is_null() {
+        let block = outermost(real);
+        return block.map_or_else(real, |block| {
+            born::<D>(block, size, site);
+            block
+        });
+    }
+    let call = || {
+        let local = arch::local();
+        let outer = local.doing.replace(Doing::PythonWriting);
+        let block = real();
+        local.doing.set(outer);
+        block
+    };
+    match begin::<D>(site) {
+        None => call(),
+        Some(writer) => writer.around(api_of::<D>(), site, call, |block| match block.is_null() {
+            true => {
+                event::failed();
+                Outcome::Nothing
+            }
+            false => Outcome::Moved {
+                old: old as u64,
+                new: *block as u64,
+                size: size as u64,
+            },
+        }),
+    }
+}
+
+unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slot: *const usize, fp: usize) {
+    // SAFETY: the interpreter's own arguments.
+    let real = || unsafe { real_free::<D>(context, block) };
+    if block.is_null() {
+        return real();
+    }
+    if D != MEM {
+        watch::forget(block);
+    }
+    if is_watched_only::<D>() || arch::local().doing.get() != Doing::Nothing {
+        return real();
+    }
+    if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, Site { slot, fp })) {
+        writer.bare_event(kind::FREE, [block as u64]);
+    }
+    outermost(real);
+}
+
+/// Entries of the hooks, as in [`crate::stub`].
+macro_rules! entries {
+    ($($name:ident: $hook:ident<$domain:ident>, $slot:literal, $fp:literal;)*) => {
+        $(
+            #[unsafe(naked)]
+            unsafe extern "C" fn $name() {
+                core::arch::naked_asm!($slot, $fp, "jmp {hook}", hook = sym $hook::<$domain>)
+            }
+        )*
+    };
+}
+
+entries! {
+    raw_malloc: malloc_hook<RAW>, "mov rdx, rsp", "mov rcx, rbp";
+    raw_calloc: calloc_hook<RAW>, "mov rcx, rsp", "mov r8, rbp";
+    raw_realloc: realloc_hook<RAW>, "mov rcx, rsp", "mov r8, rbp";
+    raw_free: free_hook<RAW>, "mov rdx, rsp", "mov rcx, rbp";
+    mem_malloc: malloc_hook<MEM>, "mov rdx, rsp", "mov rcx, rbp";
+    mem_calloc: calloc_hook<MEM>, "mov rcx, rsp", "mov r8, rbp";
+    mem_realloc: realloc_hook<MEM>, "mov rcx, rsp", "mov r8, rbp";
+    mem_free: free_hook<MEM>, "mov rdx, rsp", "mov rcx, rbp";
+    obj_malloc: malloc_hook<OBJ>, "mov rdx, rsp", "mov rcx, rbp";
+    obj_calloc: calloc_hook<OBJ>, "mov rcx, rsp", "mov r8, rbp";
+    obj_realloc: realloc_hook<OBJ>, "mov rcx, rsp", "mov r8, rbp";
+    obj_free: free_hook<OBJ>, "mov rdx, rsp", "mov rcx, rbp";
+}
+
+fn hooks(domain: usize) -> [usize; 4] {
+    let entries: [unsafe extern "C" fn(); 4] = match domain {
+        RAW => [raw_malloc, raw_calloc, raw_realloc, raw_free],
+        MEM => [mem_malloc, mem_calloc, mem_realloc, mem_free],
+        _ => [obj_malloc, obj_calloc, obj_realloc, obj_free],
+    };
+    entries.map(|entry| entry as usize)
+}
+
+/// A thread inside an allocator of a domain maps or unmaps memory, which is recorded all the same.
+pub struct Mapping(Doing);
+
+impl Mapping {
+    /// Lets an event begin, if the thread is inside an allocator of a domain.
+    #[inline(always)]
+    pub fn begin() -> Option<Mapping> {
+        let doing = &arch::local().doing;
+        let beneath = match doing.get() {
+            Doing::Python => Doing::Nothing,
+            Doing::PythonWriting => Doing::Writing,
+            _ => return None,
+        };
+        Some(Mapping(doing.replace(beneath)))
+    }
+
+    /// Does the interpreter itself map the memory: for an arena?
+    pub fn is_arena(&self, site: Site) -> bool {
+        lies_inside(site)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        arch::local().doing.set(self.0);
+    }
+}

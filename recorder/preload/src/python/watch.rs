@@ -1,0 +1,202 @@
+//! Addresses of the interpreter's objects that are known, and the numbers they were given: code objects, types, thread states.
+//!
+//! An address alone is no identity, since the interpreter gives it again when an object has died; so every free of Python's allocators asks here whether it
+//! ends the life of something known ([`forget`]). A map of bits answers nearly all of them.
+//!
+//! Readers take no lock. An entry is only read by who knows that its object lives, so it cannot change under the reader; who writes excludes other writers.
+#![allow(unsafe_code)]
+
+use crate::sys;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Places of the table, 16 bytes each, touched as they are used.
+const PLACES: usize = 1 << 16;
+/// Places that may be in use before all is forgotten.
+const MOST_USED: u32 = PLACES as u32 / 2;
+/// Bits of the map, a power of two.
+const BITS: usize = 1 << 16;
+
+const EMPTY: u64 = 0;
+const GONE: u64 = 1;
+
+/// What stands at an address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A code object.
+    Code = 1,
+    /// A type.
+    Type = 2,
+    /// A thread state; its number means nothing.
+    State = 3,
+}
+
+#[repr(C)]
+struct Table {
+    /// Address, then number and kind.
+    places: [[AtomicU64; 2]; PLACES],
+    /// Set where an address may be known.
+    bits: [AtomicU64; BITS / 64],
+}
+
+static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
+static USED: AtomicU32 = AtomicU32::new(0);
+static LOCK: AtomicBool = AtomicBool::new(false);
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// Raised when a known code object has died, or memory that cached frames may lie in is gone: what was read of frames before is void.
+static FRAMES_EPOCH: AtomicU32 = AtomicU32::new(0);
+/// Raised when a thread state has died.
+static STATES_EPOCH: AtomicU32 = AtomicU32::new(0);
+
+/// Maps the memory. `false` when there is none.
+pub fn prepare() -> bool {
+    let memory = sys::memory(core::mem::size_of::<Table>());
+    TABLE.store(memory as *mut Table, Ordering::Release);
+    !memory.is_null()
+}
+
+/// In a forked child: nobody holds the lock here.
+pub fn forget_parent() {
+    LOCK.store(false, Ordering::Release);
+}
+
+fn table() -> Option<&'static Table> {
+    // SAFETY: mapped zeroed memory of this size, never unmapped, only used as atomics.
+    unsafe { TABLE.load(Ordering::Acquire).as_ref() }
+}
+
+/// The epochs now: of frames, of thread states.
+#[inline(always)]
+pub fn epochs() -> (u32, u32) {
+    (
+        FRAMES_EPOCH.load(Ordering::Acquire),
+        STATES_EPOCH.load(Ordering::Acquire),
+    )
+}
+
+/// What was read of frames before is void.
+pub fn void_frames() {
+    FRAMES_EPOCH.fetch_add(1, Ordering::AcqRel);
+}
+
+/// Objects lie at multiples of 16.
+#[inline(always)]
+fn hash(address: usize) -> usize {
+    ((address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
+}
+
+#[inline(always)]
+fn bit(address: usize) -> (usize, u64) {
+    let bit = hash(address) % BITS;
+    (bit / 64, 1 << (bit % 64))
+}
+
+/// The number of what lives at an address, if it is known and of this kind.
+#[inline]
+pub fn find(address: usize, kind: Kind) -> Option<u32> {
+    let table = table()?;
+    for step in 0..PLACES {
+        let [key, value] = &table.places[(hash(address) + step) % PLACES];
+        match key.load(Ordering::Acquire) {
+            EMPTY => return None,
+            found if found == address as u64 => {
+                let value = value.load(Ordering::Relaxed);
+                return (value as u8 == kind as u8).then_some((value >> 32) as u32);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A number that was not given before.
+pub fn fresh_number() -> u32 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Makes an address known.
+pub fn insert(address: usize, kind: Kind, number: u32) {
+    alone(|table| {
+        if USED.load(Ordering::Relaxed) >= MOST_USED {
+            // Whatever still lives is met again. Types are met again when they are made, so most are lost; there are never so many.
+            for [key, value] in &table.places {
+                key.store(EMPTY, Ordering::Release);
+                value.store(0, Ordering::Relaxed);
+            }
+            for word in &table.bits {
+                word.store(0, Ordering::Relaxed);
+            }
+            USED.store(0, Ordering::Relaxed);
+            void_frames();
+            STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
+        }
+        for step in 0..PLACES {
+            let [key, value] = &table.places[(hash(address) + step) % PLACES];
+            let found = key.load(Ordering::Relaxed);
+            if found == EMPTY || found == GONE || found == address as u64 {
+                value.store(u64::from(number) << 32 | kind as u64, Ordering::Relaxed);
+                key.store(address as u64, Ordering::Release);
+                let (word, mask) = bit(address);
+                table.bits[word].fetch_or(mask, Ordering::Release);
+                if found == EMPTY {
+                    USED.fetch_add(1, Ordering::Relaxed);
+                }
+                return;
+            }
+        }
+    });
+}
+
+/// A block is about to be freed: what was known there lives no more.
+#[inline(always)]
+pub fn forget(block: *mut u8) {
+    if let Some(table) = table() {
+        let (word, mask) = bit(block as usize);
+        if table.bits[word].load(Ordering::Relaxed) & mask != 0 {
+            forget_known(block as usize);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn forget_known(address: usize) {
+    alone(|table| {
+        for step in 0..PLACES {
+            let [key, value] = &table.places[(hash(address) + step) % PLACES];
+            match key.load(Ordering::Relaxed) {
+                EMPTY => return,
+                found if found == address as u64 => {
+                    key.store(GONE, Ordering::Release);
+                    match value.load(Ordering::Relaxed) as u8 {
+                        kind if kind == Kind::Code as u8 => void_frames(),
+                        kind if kind == Kind::State as u8 => {
+                            STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
+                        }
+                        _ => {}
+                    }
+                    return;
+                }
+                _ => {}
+            }
+        }
+    });
+}
+
+/// Runs `inside` while nobody else writes. Whoever is in there needs microseconds at most, unless this is a signal handler that interrupted it; then the whole
+/// table is given up: nothing more is found in it, rather than something wrong.
+fn alone(inside: impl FnOnce(&Table)) {
+    let Some(table) = table() else { return };
+    for _ in 0..10_000_000 {
+        if !LOCK.swap(true, Ordering::Acquire) {
+            inside(table);
+            LOCK.store(false, Ordering::Release);
+            return;
+        }
+        core::hint::spin_loop();
+    }
+    TABLE.store(core::ptr::null_mut(), Ordering::Release);
+    void_frames();
+    STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
+}
