@@ -367,7 +367,7 @@ fn births(columns: &EventColumns, process: impl Fn(ThreadIx) -> u32) -> Vec<u32>
 fn kinds(columns: &EventColumns) -> Vec<TypeIx> {
     let mut kept: HashMap<u32, TypeIx> = HashMap::new();
     let is_object = |index: usize| columns.op[index].is_birth() && columns.api[index] == AllocApi::PyObj as u8;
-    let entry = |index: usize| columns.stack[index].get() % 4096;
+    let entry = |index: usize| columns.stack[index].get() % 16384;
     (0..columns.len())
         .map(|index| match columns.op[index] {
             OpCode::Typed => {
