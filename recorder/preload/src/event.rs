@@ -272,33 +272,61 @@ impl Writer {
 
     /// Writes an event with its stack, stamped now.
     #[inline(always)]
-    pub fn event<const N: usize>(self, kind: u8, api: u8, fields: [u64; N], site: Site) {
+    pub fn event<const N: usize>(self, kind: u8, api: u8, fields: [u64; N], site: Site) -> bool {
+        self.flagged(kind, api, 0, fields, site)
+    }
+
+    /// The same, with more flags in its head. `false` when it was lost.
+    #[inline(always)]
+    pub fn flagged<const N: usize>(self, kind: u8, api: u8, flags: u16, fields: [u64; N], site: Site) -> bool {
         let stack = Stack::take(self, site);
         let words = 2 + N + stack.push as usize;
         let room = self.room(words);
         if let Some(room) = room {
-            fill(room, stack.head(kind, api), self.stamp(), &fields, stack.fresh());
+            let mut head = stack.head(kind, api);
+            head.flags |= flags;
+            fill(room, head, self.stamp(), &fields, stack.fresh());
             stack.fill_woven(self, &room[2 + N..]);
             self.publish(words);
         }
         stack.done(self, room.is_some());
         self.end();
+        room.is_some()
     }
 
     /// Writes an event without a stack, stamped now: before the real call.
     #[inline(always)]
-    pub fn bare_event<const N: usize>(self, kind: u8, fields: [u64; N]) {
+    pub fn bare_event<const N: usize>(self, kind: u8, flags: u16, fields: [u64; N]) {
         if let Some(room) = self.room(2 + N) {
-            fill(room, bare_head(kind, 0), self.stamp(), &fields, &[]);
+            let mut head = bare_head(kind, 0);
+            head.flags = flags;
+            fill(room, head, self.stamp(), &fields, &[]);
             self.publish(2 + N);
         }
         self.end();
     }
 
+    /// Writes something before the event at hand.
+    #[cold]
+    #[inline(never)]
+    pub fn aside<const N: usize>(self, kind: u8, fields: [u64; N]) {
+        if let Some(room) = self.room(2 + N) {
+            fill(room, bare_head(kind, 0), self.stamp(), &fields, &[]);
+            self.publish(2 + N);
+        }
+    }
+
     /// Writes what a `realloc` did. The stack is taken and the room found first, then `call` runs between the two stamps: nothing waits while the
     /// collector waits for the event in flight. `outcome` tells what has happened.
     #[inline(always)]
-    pub fn around<T>(self, api: u8, site: Site, call: impl FnOnce() -> T, outcome: impl FnOnce(&T) -> Outcome) -> T {
+    pub fn around<T>(
+        self,
+        api: u8,
+        flags: u16,
+        site: Site,
+        call: impl FnOnce() -> T,
+        outcome: impl FnOnce(&T) -> Outcome,
+    ) -> T {
         let stack = Stack::take(self, site);
         let room = self.room(6 + stack.push as usize);
         let before = self.stamp();
@@ -308,11 +336,14 @@ impl Writer {
         match (room, outcome(&result)) {
             (None, _) | (_, Outcome::Nothing) => {}
             (Some(room), Outcome::Freed { old }) => {
-                fill(room, bare_head(kind::FREE, 0), before, &[old], &[]);
+                let mut head = bare_head(kind::FREE, 0);
+                head.flags = flags;
+                fill(room, head, before, &[old], &[]);
                 self.publish(3);
             }
             (Some(room), Outcome::Moved { old, new, size }) => {
-                let head = stack.head(kind::REALLOC, api);
+                let mut head = stack.head(kind::REALLOC, api);
+                head.flags |= flags;
                 fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
                 stack.fill_woven(self, &room[6..]);
                 self.publish(6 + stack.push as usize);

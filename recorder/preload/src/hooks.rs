@@ -124,7 +124,7 @@ fn freeing_at_length(block: Block, site: Site) {
     modules::note_caller(site.caller());
     let Some(recording) = life::recording_now() else { return };
     if let Some(writer) = event::begin(recording, site) {
-        writer.bare_event(kind::FREE, [block as u64]);
+        writer.bare_event(kind::FREE, 0, [block as u64]);
     }
 }
 
@@ -211,7 +211,7 @@ unsafe fn reallocated(api: u8, old: Block, size: usize, site: Site, real: impl F
     };
     match recording.and_then(|recording| event::begin(recording, site)) {
         None => call(),
-        Some(writer) => writer.around(api, site, call, |block| match (block.is_null(), size) {
+        Some(writer) => writer.around(api, 0, site, call, |block| match (block.is_null(), size) {
             // glibc frees then, and so does everyone who returns NULL for no bytes.
             (true, 0) => Outcome::Freed { old: old as u64 },
             (true, _) => {

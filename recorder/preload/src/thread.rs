@@ -6,6 +6,7 @@
 
 use crate::life::{self, Recording};
 use crate::python::frames::View;
+use crate::python::types::Pending;
 use crate::{arch, real, sys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -105,6 +106,8 @@ pub struct Thread {
     frames_count: usize,
     /// What it knows of its interpreter.
     pub view: View,
+    /// The block whose type is to be told.
+    pub pending: Pending,
     weave: Weave,
     strands: *mut Strand,
     strands_count: usize,
@@ -280,6 +283,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     thread.cache = StackCache::new(low, high);
     thread.weave.forget();
     thread.view = View::default();
+    thread.pending = Pending::default();
     if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
         thread.grow_frames();
     }
