@@ -17,6 +17,11 @@ use heaptape_shm::control::StackMode;
 use heaptape_shm::entry::note;
 use heaptape_shm::{Options, ProcessSlot, Segment, State, NONE};
 
+/// [`Page::on`]: recording, and every thread has thread-local storage of its own.
+const ON: u32 = 1;
+/// [`Page::on`]: recording, but there may be tasks that share another's thread-local storage.
+const WARY: u32 = 2;
+
 const VIRGIN: u32 = 0;
 const STARTING: u32 = 1;
 const READY: u32 = 2;
@@ -35,7 +40,7 @@ static PARENT_SLOT: AtomicU32 = AtomicU32::new(NONE);
 /// Private memory that reads as zeros in a forked child.
 #[repr(C)]
 pub struct Page {
-    /// 1 while this very process is registered.
+    /// [`ON`] or [`WARY`] while this very process is registered.
     on: AtomicU32,
     /// Slot of this process.
     process: AtomicU32,
@@ -109,7 +114,7 @@ pub fn attached() -> Option<Recording> {
     // SAFETY: never unmapped once published.
     match unsafe { page.as_ref() } {
         // SAFETY: `SHARED` was written before `PAGE` was published.
-        Some(page) if page.on.load(Ordering::Acquire) == 1 => unsafe { Some(recording()) },
+        Some(page) if page.on.load(Ordering::Acquire) == ON => unsafe { Some(recording()) },
         _ => wake(),
     }
 }
@@ -179,10 +184,45 @@ pub fn die() {
 #[inline(never)]
 fn wake() -> Option<Recording> {
     match LIFE.load(Ordering::Acquire) {
+        READY if is_wary() => admit_if_itself(),
         READY => wake_after_fork(),
         VIRGIN if real::is_resolved() => start(),
         _ => None,
     }
+}
+
+fn is_wary() -> bool {
+    // SAFETY: never unmapped once published.
+    unsafe { PAGE.load(Ordering::Acquire).as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) == WARY)
+}
+
+/// A task is about to be made that shares the maker's thread-local storage. Two writers of one ring would write nonsense; so from now on every call asks
+/// who it is. That is slow, and happens in no program that uses libc as it is meant.
+pub fn beware_of_twins() {
+    // SAFETY: never unmapped once published.
+    if let Some(page) = unsafe { PAGE.load(Ordering::Acquire).as_ref() } {
+        if page
+            .on
+            .compare_exchange(ON, WARY, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
+            page.quick.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The recording for the thread that the thread-local block belongs to; what its twin does is counted as lost.
+#[cold]
+fn admit_if_itself() -> Option<Recording> {
+    // SAFETY: wary means that `SHARED` was written.
+    let recording = unsafe { recording() };
+    // SAFETY: thread states are never unmapped.
+    let owner = unsafe { arch::local().thread.get().as_ref() }.filter(|thread| thread.is_current());
+    if owner.is_none_or(|owner| owner.tid == sys::tid()) {
+        return Some(recording);
+    }
+    recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+    None
 }
 
 /// Runs when the library is loaded: a process that never allocates is recorded too, and one that locks itself in has all that it needs by then.
@@ -301,7 +341,7 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     if quick && !real::is_foreign() {
         page.quick.store(generation(), Ordering::Relaxed);
     }
-    page.on.store(1, Ordering::Release);
+    page.on.store(ON, Ordering::Release);
     event::process_note(recording, forked_from != NONE);
     Some(recording)
 }
@@ -309,7 +349,7 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
 extern "C" fn before_fork() {
     let page = PAGE.load(Ordering::Acquire);
     // SAFETY: never unmapped once published.
-    if unsafe { page.as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) == 1) {
+    if unsafe { page.as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) != 0) {
         let stamp = arch::stamp_after();
         FORK_STAMP.store(stamp, Ordering::Relaxed);
         event::fork_note(stamp);

@@ -45,7 +45,8 @@ static KNOWN: [Known; MOST_MODULES] = [const {
     }
 }; MOST_MODULES];
 static COUNT: AtomicU32 = AtomicU32::new(0);
-static LOCK: AtomicBool = AtomicBool::new(false);
+/// 0, or who holds it.
+static LOCK: AtomicUsize = AtomicUsize::new(0);
 
 static LOADER_START: AtomicUsize = AtomicUsize::new(0);
 static LOADER_END: AtomicUsize = AtomicUsize::new(0);
@@ -67,7 +68,15 @@ pub fn prepare() {
 /// In a forked child: a lock of another thread of the parent's is nobody's here. What is loaded stays, but the collector is to hear nothing twice,
 /// since the child inherits the parent's modules there too.
 pub fn forget_parent() {
-    LOCK.store(false, Ordering::Release);
+    LOCK.store(0, Ordering::Release);
+}
+
+/// Whoever is among these has jumped away and will not come back: if it held the lock, nobody does now, and what it was about is to be done again.
+pub fn abandon(askers: &core::ops::Range<usize>) {
+    if askers.contains(&LOCK.load(Ordering::Relaxed)) {
+        CHANGED.store(true, Ordering::Relaxed);
+        LOCK.store(0, Ordering::Release);
+    }
 }
 
 /// Is this object the loader or libc? They have unwind tables for all their code but the places where stacks begin.
@@ -264,6 +273,19 @@ fn program_headers(located: &Located) -> &'static [ProgramHeader] {
 }
 
 impl Located {
+    /// The writable segment that contains an address.
+    pub fn writable(&self, address: usize) -> Option<core::ops::Range<usize>> {
+        const PF_W: u32 = 2;
+        let headers = program_headers(self).iter();
+        let mut segments = headers
+            .filter(|header| header.kind == PT_LOAD && header.flags & PF_W != 0)
+            .map(|header| {
+                let start = self.bias.wrapping_add(header.address as usize);
+                start..start.wrapping_add(header.memory_size as usize)
+            });
+        segments.find(|segment| segment.contains(&address))
+    }
+
     /// Address and bytes of its dynamic section.
     pub fn dynamic(&self) -> Option<(usize, usize)> {
         let headers = program_headers(self).iter();
@@ -322,10 +344,14 @@ fn identity(located: &Located, id: &[u8], path: &[u8]) -> u64 {
 
 /// Runs `inside` alone; `None` when another thread is in there and does not come out in time (it may be the one we interrupted).
 fn alone<T>(inside: impl FnOnce() -> T) -> Option<T> {
+    let asker = stack::asker();
     for _ in 0..100_000 {
-        if !LOCK.swap(true, Ordering::Acquire) {
+        if LOCK
+            .compare_exchange(0, asker, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+        {
             let result = inside();
-            LOCK.store(false, Ordering::Release);
+            LOCK.store(0, Ordering::Release);
             return Some(result);
         }
         core::hint::spin_loop();
@@ -378,6 +404,7 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     if !write(Note::Here, &note[..at]) {
         return;
     }
+    python::types::forget_pages();
     python::look(located, &mut |bytes| write(Note::Runtime, bytes));
     let free = known
         .iter()

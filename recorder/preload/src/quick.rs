@@ -41,7 +41,7 @@ fn begin(site: Site) -> Option<Writer> {
     // SAFETY: whoever has set `Local::quick` has a state, which is this thread's as long as the slot is.
     let thread = unsafe { &mut *local.thread.get() };
     let slot = thread.slot(0)?;
-    local.sites[0].set(site.slot as usize);
+    local.sites[0].set(site.mark());
     local.doing.set(Doing::Writing);
     slot.inflight.store(BUSY, Ordering::Relaxed);
     compiler_fence(Ordering::SeqCst);

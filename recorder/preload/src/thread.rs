@@ -6,6 +6,7 @@
 
 use crate::life::{self, Recording};
 use crate::python::frames::View;
+use crate::python::types::Pending;
 use crate::{arch, real, sys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -37,12 +38,14 @@ pub struct Local {
     pub doing: Cell<Doing>,
     /// Level of the event being written.
     pub level: Cell<u32>,
-    /// Slots of the return addresses of the hooks that are writing, by level.
+    /// Where the hooks that are writing were called, by level (`event::Site::mark`).
     pub sites: [Cell<usize>; LEVELS],
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
     /// The number of the process for which this thread may go the quick way, or 0; see [`crate::quick`].
     pub quick: Cell<u32>,
+    /// Where a panic goes on: the place from which the innermost cold stack was entered, 0 outside of them.
+    pub rescue: Cell<usize>,
 }
 
 const _: () = assert!(core::mem::size_of::<Local>() <= 64);
@@ -63,6 +66,8 @@ pub enum Doing {
     Python = 4,
     /// The same, inside a real `realloc` whose event is begun.
     PythonWriting = 5,
+    /// On a stack of ours, perhaps inside libc: calls from there are forwarded only.
+    Cold = 6,
 }
 
 /// One writer: a slot and its ring.
@@ -101,6 +106,8 @@ pub struct Thread {
     frames_count: usize,
     /// What it knows of its interpreter.
     pub view: View,
+    /// The block whose type is to be told.
+    pub pending: Pending,
     weave: Weave,
     strands: *mut Strand,
     strands_count: usize,
@@ -137,6 +144,7 @@ pub fn forget_parent() {
     local.thread.set(core::ptr::null_mut());
     local.doing.set(Doing::Nothing);
     local.patience.set(0);
+    local.rescue.set(0);
 }
 
 impl Thread {
@@ -264,9 +272,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     }
     let tid = sys::tid();
     let main = tid == sys::pid();
-    let doing = local.doing.replace(Doing::Muted);
     let (low, high) = if main { main_stack() } else { real::thread_stack() };
-    local.doing.set(doing);
     let Some(thread) = take(recording) else {
         recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
         local.patience.set(1000);
@@ -277,6 +283,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     thread.cache = StackCache::new(low, high);
     thread.weave.forget();
     thread.view = View::default();
+    thread.pending = Pending::default();
     if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
         thread.grow_frames();
     }

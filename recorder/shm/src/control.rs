@@ -20,6 +20,8 @@ pub struct Control {
     pub state: AtomicU32,
     /// Length of the segment in bytes.
     pub length: AtomicU64,
+    /// Raised whenever recording is paused, by whoever does it.
+    pub pauses: AtomicU32,
     /// Number of process slots.
     pub processes: AtomicU32,
     /// Number of thread slots.
@@ -171,9 +173,12 @@ impl Control {
 
     /// Sets the state; `Dead` is final.
     pub fn set_state(&self, state: State) {
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+        let changed = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
             (now != State::Dead as u32).then_some(state as u32)
         });
+        if changed.is_ok() && state == State::Paused {
+            self.pauses.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Stores the options; the collector's, before any target starts.

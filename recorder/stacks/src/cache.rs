@@ -62,6 +62,11 @@ impl StackCache {
         StackCache { count: 0, low, high }
     }
 
+    /// The thread's own stack.
+    pub fn bounds(&self) -> core::ops::Range<usize> {
+        self.low..self.high
+    }
+
     /// Drops the list: the next stack is given whole.
     pub fn forget(&mut self) {
         self.count = 0;
@@ -175,7 +180,7 @@ impl StackCache {
             return None;
         }
         let mut end = frames.wrapping_add(self.count);
-        // SAFETY (all reads of the list): it has `count` frames.
+        // SAFETY: the list has `count` frames, here and below.
         while end > frames && unsafe { (*end.sub(1)).slot & !1 } < innermost.slot {
             end = end.wrapping_sub(1);
         }
@@ -218,6 +223,7 @@ impl StackCache {
         let mut frame = innermost;
         loop {
             // SAFETY (all reads of the list): it stands up to `standing`.
+            // SAFETY: as above.
             while join > frames && unsafe { (*join.sub(1)).slot } < frame.slot {
                 join = join.wrapping_sub(1);
             }

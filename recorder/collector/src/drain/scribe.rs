@@ -98,16 +98,47 @@ impl<H: Host> Scribe<H> {
         if head.flags >> TYPE_SHIFT != 0 && !stream.typed {
             self.typed(stream, thread);
         }
+        match head.kind {
+            kind::FREE => {
+                let address = Address(stream.word(2));
+                self.write(stamp, thread, Op::Free { address });
+                stream.took();
+                Ok(Taken::Whole)
+            }
+            kind::ALLOC => {
+                let api = AllocApi::from_u8(head.api).ok_or(Overwritten)?;
+                let (address, size) = (Address(stream.word(2)), Bytes(stream.word(3)));
+                let stack = self.stack(stream)?;
+                let op = Op::Alloc {
+                    api,
+                    address,
+                    size,
+                    stack,
+                };
+                if head.api == api::PY_OBJ {
+                    stream.object = address;
+                }
+                self.write(stamp, thread, op);
+                stream.took();
+                Ok(Taken::Whole)
+            }
+            _ => self.take_rare(stream, thread),
+        }
+    }
+
+    /// Written out at each place, so that each has the coding of its own operation.
+    #[inline(always)]
+    fn write(&mut self, stamp: u64, thread: ThreadIx, op: Op) {
+        let time = self.clock.micros(stamp);
+        self.writer.event(&Event { time, thread, op }, &mut self.out);
+    }
+
+    /// [`Scribe::take`] of what most items are not.
+    #[inline(never)]
+    fn take_rare(&mut self, stream: &mut Stream, thread: ThreadIx) -> Result<Taken, Overwritten> {
+        let stamp = stream.next;
+        let head = stream.head;
         let op = match head.kind {
-            kind::FREE => Op::Free {
-                address: Address(stream.word(2)),
-            },
-            kind::ALLOC => Op::Alloc {
-                api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
-                address: Address(stream.word(2)),
-                size: Bytes(stream.word(3)),
-                stack: self.stack(stream)?,
-            },
             kind::REALLOC if !stream.moved() => Op::Resize {
                 api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
                 address: Address(stream.word(2)),
@@ -163,8 +194,7 @@ impl<H: Host> Scribe<H> {
         if head.api == api::PY_OBJ {
             stream.object = Address(stream.word(2));
         }
-        let time = self.clock.micros(stamp);
-        self.writer.event(&Event { time, thread, op }, &mut self.out);
+        self.write(stamp, thread, op);
         if matches!(op, Op::MoveOut { .. }) {
             stream.took_half();
             return Ok(Taken::Half);
