@@ -273,21 +273,8 @@ fn a_forked_child_has_the_typed_blocks_of_its_parent() {
 fn every_grouping_adds_up_to_the_same_total() {
     let heap = heap_of(python_service());
     let total = rows_of(&heap, &Query::default()).total;
-    let all = [
-        Group::Line,
-        Group::File,
-        Group::Traceback,
-        Group::Function,
-        Group::Library,
-        Group::Thread,
-        Group::Process,
-        Group::Api,
-        Group::Domain,
-        Group::Size,
-        Group::Type,
-    ];
-    for a in all {
-        for b in all {
+    for a in Group::ALL {
+        for b in Group::ALL {
             let Ok(grouping) = Grouping::new(&[a, b, Group::Size]) else {
                 continue;
             };
