@@ -46,9 +46,13 @@ pub struct Local {
     pub quick: Cell<u32>,
     /// Where a panic goes on: the place from which the innermost cold stack was entered, 0 outside of them.
     pub rescue: Cell<usize>,
+    /// Bytes to the next sample; see [`crate::sample`].
+    pub until_sample: Cell<u64>,
+    /// What the next draw is made of; 0 before the first.
+    pub dice: Cell<u64>,
 }
 
-const _: () = assert!(core::mem::size_of::<Local>() <= 64);
+const _: () = assert!(core::mem::size_of::<Local>() <= 128);
 
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Writes entries to the tape, in the order in which it is given them.
 
-use super::stacks::Frames;
+use super::stacks::{Base, Frames};
 use super::stream::{Overwritten, Stream};
 use crate::clock::Clock;
 use crate::host::{linux::arguments, FoundModule, Host, ProcessFacts};
@@ -42,6 +42,8 @@ pub struct Scribe<H> {
     pub images: Images,
     /// Events lost, as far as they can be counted.
     pub lost: u64,
+    /// Innermost frames of a stack that are written.
+    pub depth: usize,
     modules: Modules,
     frames: Frames,
     python: python::Known,
@@ -67,6 +69,7 @@ impl<H: Host> Scribe<H> {
             clock,
             images: Images::default(),
             lost: 0,
+            depth: usize::MAX,
             modules: Modules::default(),
             frames: Frames::default(),
             python: python::Known::default(),
@@ -272,15 +275,14 @@ impl<H: Host> Scribe<H> {
             return StackId::ROOT;
         };
         let generation = self.writer.generation();
-        let truncated = stream.stack.truncated();
-        let (base, unknown) = stream.stack.unknown(generation);
+        let (base, unknown) = stream.stack.unknown(generation, self.depth);
         let mut node = match base {
-            Some(node) => node,
-            None if truncated => {
+            Base::Node(node) => node,
+            Base::Cut => {
                 let frame = self.writer.frame(Frame::Truncated);
                 self.writer.stack(StackId::ROOT, frame)
             }
-            None => StackId::ROOT,
+            Base::Root => StackId::ROOT,
         };
         for (address, place) in unknown {
             let frame = match self.frames.find(*address, space) {
