@@ -73,11 +73,11 @@ pub fn stamp_after() -> u64 {
     }
 }
 
-/// Calls `function(argument)` on another stack that ends at `top`. Comes back too when `function` is left by [`rescue`].
+/// Calls `function(argument)` on another stack that ends at `top`, or on this one if that is null. Comes back too when `function` is left by [`rescue`].
 ///
 /// # Safety
-/// `top` must be 16-byte aligned, with enough writable memory below that nobody else uses meanwhile. `function` must not unwind.
-pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8), argument: *mut u8) {
+/// Below `top` there must be enough writable memory that nobody else uses meanwhile. `function` must not unwind.
+unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8), argument: *mut u8) {
     let place = &local().rescue;
     let outer = place.get();
     // SAFETY: the stack pointer is kept in a callee-saved register and, for a rescue, in the thread-local block; what the compiler does not let us name as
@@ -90,7 +90,10 @@ pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8
             "push rax",
             "mov r12, rsp",
             "mov qword ptr [{place}], rsp",
-            "mov rsp, {top}",
+            "test rsi, rsi",
+            "cmovz rsi, rsp",
+            "mov rsp, rsi",
+            "and rsp, -16",
             "call {function}",
             "mov rsp, r12",
             "pop rax",
@@ -99,7 +102,7 @@ pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8
             "pop rbp",
             out("rax") _,
             place = in(reg) place.as_ptr(),
-            top = in(reg) top,
+            inout("rsi") top => _,
             function = in(reg) function,
             inout("rdi") argument => _,
             out("r12") _,
@@ -110,6 +113,57 @@ pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8
         );
     }
     place.set(outer);
+}
+
+/// Something to run, and what came of it.
+struct Call<F, T> {
+    run: Option<F>,
+    result: Option<T>,
+}
+
+impl<F: FnOnce() -> T, T> Call<F, T> {
+    fn new(run: F) -> Self {
+        Call {
+            run: Some(run),
+            result: None,
+        }
+    }
+
+    #[inline(always)]
+    fn go(&mut self) {
+        self.result = self.run.take().map(|run| run());
+    }
+
+    // Two of them, so that what runs on the target's stacks can be told from what does not (`.ci/gates` measures the former).
+    unsafe extern "C" fn elsewhere(call: *mut u8) {
+        // SAFETY: the pointer that `run_on` passes.
+        unsafe { &mut *(call as *mut Self) }.go();
+    }
+    unsafe extern "C" fn here(call: *mut u8) {
+        // SAFETY: the pointer that `guarded` passes.
+        unsafe { &mut *(call as *mut Self) }.go();
+    }
+}
+
+/// Runs something on the stack that ends at `top`. `None`: it has panicked, and was left ([`rescue`]).
+///
+/// # Safety
+/// As for [`call_on_stack`].
+pub unsafe fn run_on<T, F: FnOnce() -> T>(top: *mut u8, run: F) -> Option<T> {
+    let mut call = Call::new(run);
+    // SAFETY: the caller's promise; panics do not unwind.
+    unsafe { call_on_stack(top, Call::<F, T>::elsewhere, &mut call as *mut Call<F, T> as *mut u8) };
+    call.result
+}
+
+/// Runs what might panic, by the look of the compiled code. `None`: it has.
+#[inline(always)]
+pub fn guarded<T, F: FnOnce() -> T>(run: F) -> Option<T> {
+    let mut call = Call::new(run);
+    let argument = &mut call as *mut Call<F, T> as *mut u8;
+    // SAFETY: on this very stack.
+    unsafe { call_on_stack(core::ptr::null_mut(), Call::<F, T>::here, argument) };
+    call.result
 }
 
 /// Goes on behind the innermost [`call_on_stack`] of this thread, as if the function called there had returned. Returns when there is none.
