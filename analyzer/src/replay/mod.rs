@@ -72,6 +72,7 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
         for digest in &mut readable {
             counters.events += digest.weight;
             counters.unknown_threads += digest.unknown_threads;
+            counters.unknown_types += digest.unknown_types;
             for change in digest.mappings.drain(..) {
                 change.apply(&mut mappings);
             }

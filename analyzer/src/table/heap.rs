@@ -41,6 +41,8 @@ pub struct Counters {
     pub inherited_frees: u64,
     /// Heap events of threads that the tape does not describe.
     pub unknown_threads: u64,
+    /// Events that name types of objects that the tape does not describe.
+    pub unknown_types: u64,
     /// Rows that did not fit into the table.
     pub overflow: u64,
 }

@@ -12,9 +12,9 @@ global_asm!(
     ".globl heaptape_local",
     ".hidden heaptape_local",
     ".type heaptape_local, @object",
-    ".size heaptape_local, 64",
+    ".size heaptape_local, 128",
     "heaptape_local:",
-    ".zero 64",
+    ".zero 128",
     ".popsection",
 );
 

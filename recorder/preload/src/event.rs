@@ -6,6 +6,7 @@
 
 use crate::capture::Stack;
 use crate::life::{self, Recording};
+use crate::sample;
 use crate::stack;
 use crate::thread::{self, Doing, Level, Local, Thread, LEVELS};
 use crate::{arch, sys};
@@ -272,33 +273,71 @@ impl Writer {
 
     /// Writes an event with its stack, stamped now.
     #[inline(always)]
-    pub fn event<const N: usize>(self, kind: u8, api: u8, fields: [u64; N], site: Site) {
+    pub fn event<const N: usize>(self, kind: u8, api: u8, fields: [u64; N], site: Site) -> bool {
+        self.flagged(kind, api, 0, fields, site)
+    }
+
+    /// The same, with more flags in its head. `false` when it was lost.
+    #[inline(always)]
+    pub fn flagged<const N: usize>(self, kind: u8, api: u8, flags: u16, fields: [u64; N], site: Site) -> bool {
         let stack = Stack::take(self, site);
         let words = 2 + N + stack.push as usize;
         let room = self.room(words);
         if let Some(room) = room {
-            fill(room, stack.head(kind, api), self.stamp(), &fields, stack.fresh());
+            let mut head = stack.head(kind, api);
+            head.flags |= flags;
+            fill(room, head, self.stamp(), &fields, stack.fresh());
             stack.fill_woven(self, room.get(2 + N..).unwrap_or(&[]));
             self.publish(words);
         }
         stack.done(self, room.is_some());
         self.end();
+        room.is_some()
     }
 
     /// Writes an event without a stack, stamped now: before the real call.
     #[inline(always)]
-    pub fn bare_event<const N: usize>(self, kind: u8, fields: [u64; N]) {
+    pub fn bare_event<const N: usize>(self, kind: u8, flags: u16, fields: [u64; N]) {
         if let Some(room) = self.room(2 + N) {
-            fill(room, bare_head(kind, 0), self.stamp(), &fields, &[]);
+            let mut head = bare_head(kind, 0);
+            head.flags = flags;
+            fill(room, head, self.stamp(), &fields, &[]);
             self.publish(2 + N);
         }
         self.end();
     }
 
+    /// Writes something before the event at hand.
+    #[cold]
+    #[inline(never)]
+    pub fn aside<const N: usize>(self, kind: u8, fields: [u64; N]) {
+        if let Some(room) = self.room(2 + N) {
+            fill(room, bare_head(kind, 0), self.stamp(), &fields, &[]);
+            self.publish(2 + N);
+        }
+    }
+
     /// Writes what a `realloc` did. The stack is taken and the room found first, then `call` runs between the two stamps: nothing waits while the
-    /// collector waits for the event in flight. `outcome` tells what has happened.
+    /// collector waits for the event in flight. `outcome` tells what has happened. With the result, whether there is a block now that was recorded.
     #[inline(always)]
-    pub fn around<T>(self, api: u8, site: Site, call: impl FnOnce() -> T, outcome: impl FnOnce(&T) -> Outcome) -> T {
+    pub fn around<T>(
+        self,
+        api: u8,
+        flags: u16,
+        site: Site,
+        change: Change,
+        call: impl FnOnce() -> T,
+        outcome: impl FnOnce(&T) -> Outcome,
+    ) -> (T, bool) {
+        let Change { old, size } = change;
+        let known = sample::dies(&self.recording, old);
+        let wanted = sample::wants(&self.recording, size);
+        if !known && !wanted {
+            self.end();
+            let result = call();
+            outcome(&result);
+            return (result, false);
+        }
         let stack = Stack::take(self, site);
         let room = self.room(6 + stack.push as usize);
         let before = self.stamp();
@@ -306,22 +345,39 @@ impl Writer {
         let result = call();
         let mut kept = false;
         match (room, outcome(&result)) {
-            (None, _) | (_, Outcome::Nothing) => {}
-            (Some(room), Outcome::Freed { old }) => {
-                fill(room, bare_head(kind::FREE, 0), before, &[old], &[]);
-                self.publish(3);
+            (_, Outcome::Nothing) => {
+                if known {
+                    sample::born(&self.recording, old);
+                }
             }
-            (Some(room), Outcome::Moved { old, new, size }) => {
-                let head = stack.head(kind::REALLOC, api);
-                fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
-                stack.fill_woven(self, room.get(6..).unwrap_or(&[]));
-                self.publish(6 + stack.push as usize);
+            (None, _) => {}
+            (Some(room), Outcome::Moved { new }) if wanted => {
+                sample::born(&self.recording, new);
+                let fixed = if known {
+                    let mut head = stack.head(kind::REALLOC, api);
+                    head.flags |= flags;
+                    fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
+                    6
+                } else {
+                    let mut head = stack.head(kind::ALLOC, api);
+                    head.flags |= flags;
+                    fill(room, head, self.stamp(), &[new, size], stack.fresh());
+                    4
+                };
+                stack.fill_woven(self, room.get(fixed..).unwrap_or(&[]));
+                self.publish(fixed + stack.push as usize);
                 kept = true;
+            }
+            (Some(room), Outcome::Freed | Outcome::Moved { .. }) => {
+                let mut head = bare_head(kind::FREE, 0);
+                head.flags = flags;
+                fill(room, head, before, &[old], &[]);
+                self.publish(3);
             }
         }
         stack.done(self, kept);
         self.end();
-        result
+        (result, kept)
     }
 
     /// Writes an unmapping, stamped before the real call, if that succeeds.
@@ -377,23 +433,32 @@ impl Writer {
     }
 }
 
+/// What a `realloc` was asked for.
+#[derive(Clone, Copy)]
+pub struct Change {
+    /// The block.
+    old: u64,
+    /// The bytes that it is to have.
+    size: u64,
+}
+
+impl Change {
+    /// Of this block to this many bytes.
+    pub const fn of(old: u64, size: u64) -> Change {
+        Change { old, size }
+    }
+}
+
 /// What a `realloc` did.
 pub enum Outcome {
     /// It failed.
     Nothing,
     /// It only freed.
-    Freed {
-        /// The block.
-        old: u64,
-    },
-    /// The block is somewhere else, or has another size.
+    Freed,
+    /// The block has its new size, here or somewhere else.
     Moved {
-        /// Where it was.
-        old: u64,
         /// Where it is.
         new: u64,
-        /// Its size.
-        size: u64,
     },
 }
 

@@ -1,12 +1,13 @@
 //! The table of hooks, and what each does. A hook forwards, and records what the real function did.
 #![allow(unsafe_code)]
 
-use crate::event::{self, Outcome, Site};
+use crate::event::{self, Change, Outcome, Site};
 use crate::life;
 use crate::modules;
 use crate::python::domains::{self, Mapping};
 use crate::quick;
 use crate::real;
+use crate::sample;
 use crate::stub::stubs;
 use crate::thread::Doing;
 use crate::{api, arch, sys};
@@ -100,10 +101,11 @@ fn allocated_at_length(api: u8, block: Block, size: usize, site: Site) {
         domains::look_again();
     }
     let Some(recording) = life::recording_now() else { return };
-    if (size as u64) < recording.options.min_size {
+    if (size as u64) < recording.options.min_size || !sample::wants(&recording, size as u64) {
         return;
     }
     if let Some(writer) = event::begin(recording, site) {
+        sample::born(&recording, block as u64);
         writer.event(kind::ALLOC, api, [block as u64, size as u64], site);
     }
 }
@@ -122,9 +124,11 @@ fn freeing_at_length(block: Block, site: Site) {
         return;
     }
     modules::note_caller(site.caller());
-    let Some(recording) = life::recording_now() else { return };
+    let Some(recording) = life::recording_now().filter(|recording| sample::dies(recording, block as u64)) else {
+        return;
+    };
     if let Some(writer) = event::begin(recording, site) {
-        writer.bare_event(kind::FREE, [block as u64]);
+        writer.bare_event(kind::FREE, 0, [block as u64]);
     }
 }
 
@@ -211,19 +215,19 @@ unsafe fn reallocated(api: u8, old: Block, size: usize, site: Site, real: impl F
     };
     match recording.and_then(|recording| event::begin(recording, site)) {
         None => call(),
-        Some(writer) => writer.around(api, site, call, |block| match (block.is_null(), size) {
-            // glibc frees then, and so does everyone who returns NULL for no bytes.
-            (true, 0) => Outcome::Freed { old: old as u64 },
-            (true, _) => {
-                event::failed();
-                Outcome::Nothing
-            }
-            (false, _) => Outcome::Moved {
-                old: old as u64,
-                new: *block as u64,
-                size: size as u64,
-            },
-        }),
+        Some(writer) => {
+            let change = Change::of(old as u64, size as u64);
+            let (block, _) = writer.around(api, 0, site, change, call, |block| match (block.is_null(), size) {
+                // glibc frees then, and so does everyone who returns NULL for no bytes.
+                (true, 0) => Outcome::Freed,
+                (true, _) => {
+                    event::failed();
+                    Outcome::Nothing
+                }
+                (false, _) => Outcome::Moved { new: *block as u64 },
+            });
+            block
+        }
     }
 }
 

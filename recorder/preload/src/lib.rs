@@ -20,6 +20,7 @@ mod modules;
 mod python;
 mod quick;
 mod real;
+mod sample;
 mod stack;
 mod stub;
 mod sys;

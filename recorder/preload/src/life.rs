@@ -9,7 +9,7 @@
 //! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
 #![allow(unsafe_code)]
 
-use crate::{arch, event, modules, python, real, stack, sys, thread};
+use crate::{arch, event, modules, python, real, sample, stack, sys, thread};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -234,7 +234,7 @@ extern "C" fn at_load() {
     let errno = real::Errno::save();
     real::prepare();
     if let Some(recording) = attached() {
-        python::look_everywhere(recording);
+        arch::guarded(|| python::look_everywhere(recording));
         // Not at the first hook call: that may come from inside libc's own registration, under its lock.
         real::register_at_exit(at_exit);
     }
@@ -288,7 +288,11 @@ fn map(path: *const u8) -> Option<&'static Page> {
     let segment = unsafe { Segment::open(base, length) }?;
     let options = segment.control().options();
     let page = sys::memory(4096) as *mut Page;
-    if page.is_null() || !thread::prepare() || !stack::prepare(options.stack_mode == StackMode::None) {
+    if page.is_null()
+        || !thread::prepare()
+        || !stack::prepare(options.stack_mode == StackMode::None)
+        || !sample::prepare(options.sample_bytes)
+    {
         return None;
     }
     // Without this, only forks through libc are noticed (`after_fork_in_child`).
@@ -337,7 +341,10 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
     let options = &recording.options;
-    let quick = options.stack_mode != StackMode::None && !options.check_stacks && options.min_size == 0;
+    let quick = options.stack_mode != StackMode::None
+        && !options.check_stacks
+        && options.min_size == 0
+        && options.sample_bytes == 0;
     if quick && !real::is_foreign() {
         page.quick.store(generation(), Ordering::Relaxed);
     }

@@ -273,6 +273,19 @@ fn program_headers(located: &Located) -> &'static [ProgramHeader] {
 }
 
 impl Located {
+    /// The writable segment that contains an address.
+    pub fn writable(&self, address: usize) -> Option<core::ops::Range<usize>> {
+        const PF_W: u32 = 2;
+        let headers = program_headers(self).iter();
+        let mut segments = headers
+            .filter(|header| header.kind == PT_LOAD && header.flags & PF_W != 0)
+            .map(|header| {
+                let start = self.bias.wrapping_add(header.address as usize);
+                start..start.wrapping_add(header.memory_size as usize)
+            });
+        segments.find(|segment| segment.contains(&address))
+    }
+
     /// Address and bytes of its dynamic section.
     pub fn dynamic(&self) -> Option<(usize, usize)> {
         let headers = program_headers(self).iter();
@@ -391,6 +404,7 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     if !write(Note::Here, &note[..at]) {
         return;
     }
+    python::types::forget_pages();
     python::look(located, &mut |bytes| write(Note::Runtime, bytes));
     let free = known
         .iter()

@@ -6,6 +6,7 @@
 
 use crate::life::{self, Recording};
 use crate::python::frames::View;
+use crate::python::types::Pending;
 use crate::{arch, real, sys};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -45,9 +46,13 @@ pub struct Local {
     pub quick: Cell<u32>,
     /// Where a panic goes on: the place from which the innermost cold stack was entered, 0 outside of them.
     pub rescue: Cell<usize>,
+    /// Bytes to the next sample; see [`crate::sample`].
+    pub until_sample: Cell<u64>,
+    /// What the next draw is made of; 0 before the first.
+    pub dice: Cell<u64>,
 }
 
-const _: () = assert!(core::mem::size_of::<Local>() <= 64);
+const _: () = assert!(core::mem::size_of::<Local>() <= 128);
 
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -105,6 +110,8 @@ pub struct Thread {
     frames_count: usize,
     /// What it knows of its interpreter.
     pub view: View,
+    /// The block whose type is to be told.
+    pub pending: Pending,
     weave: Weave,
     strands: *mut Strand,
     strands_count: usize,
@@ -280,6 +287,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     thread.cache = StackCache::new(low, high);
     thread.weave.forget();
     thread.view = View::default();
+    thread.pending = Pending::default();
     if thread.frames.is_null() && CACHES.fetch_add(1, Ordering::Relaxed) < MOST_CACHES {
         thread.grow_frames();
     }

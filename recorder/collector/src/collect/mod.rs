@@ -59,6 +59,9 @@ impl<H: Host, S: Sink> Collector<H, S> {
         let writer = Writer::new(header, WriterOptions::default(), &mut out);
         let mut drain = Drain::new(segment, Scribe::new(host, writer, out));
         drain.launched = launched;
+        if let Some(depth) = header.options.depth {
+            drain.scribe.depth = depth as usize;
+        }
         let launched_identity = drain.scribe.host.identify(launched);
         let mut collector = Collector {
             drain,

@@ -173,7 +173,6 @@ fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
     let control = segment.control();
     control.set_options(&Options {
         stack_mode: args.stacks.mode(),
-        depth: args.depth.unwrap_or(0),
         on_full_drop: args.on_full == OnFull::Drop,
         check_stacks: args.check_stacks,
         min_size: args.min_size,

@@ -8,11 +8,12 @@
 #![allow(unsafe_code)]
 
 use super::elf::{Symbol, Symbols};
-use super::{interpreter, watch};
+use super::{interpreter, types, watch};
 use crate::arch;
-use crate::event::{self, Outcome, Site, Writer};
+use crate::event::{self, Change, Outcome, Site, Writer};
 use crate::life;
 use crate::modules::Located;
+use crate::sample;
 use crate::thread::Doing;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use heaptape_shm::entry::{api, kind};
@@ -40,6 +41,8 @@ const FREE: usize = 3;
 static REAL: [[AtomicUsize; 4]; 3] = [const { [const { AtomicUsize::new(0) }; 4] }; 3];
 /// The raw domain is watched only: its blocks are recorded as `malloc` gives them.
 static RAW_IS_MALLOC: AtomicBool = AtomicBool::new(false);
+/// The allocators are those for debugging, and fill fresh blocks with a pattern, which stays.
+static IS_PATTERNED: AtomicBool = AtomicBool::new(false);
 /// The interpreter may not have read its configuration yet.
 static IS_EARLY: AtomicBool = AtomicBool::new(false);
 /// Bounds of the object that the interpreter lies in.
@@ -135,7 +138,9 @@ pub fn settled() {
     }
     let local = arch::local();
     let outer = local.doing.replace(Doing::Muted);
-    if put(RAW) && fills_fresh_blocks() {
+    let patterned = fills_fresh_blocks();
+    IS_PATTERNED.store(patterned, Ordering::Relaxed);
+    if put(RAW) && patterned {
         // Blocks that the raw domain has given before lie inside of what `malloc` has given, at other addresses, and will be freed through this one.
         RAW_IS_MALLOC.store(true, Ordering::Relaxed);
     }
@@ -164,9 +169,12 @@ fn fills_fresh_blocks() -> bool {
     unsafe {
         let get = core::mem::transmute::<usize, GetAllocator>(GET.load(Ordering::Relaxed));
         get(RAW as u32, &mut allocator);
-        let block = real_malloc::<RAW>(allocator.context, FRESH.len());
+        let malloc =
+            core::mem::transmute::<usize, unsafe extern "C" fn(usize, usize) -> Block>(allocator.functions[MALLOC]);
+        let free = core::mem::transmute::<usize, unsafe extern "C" fn(usize, Block)>(allocator.functions[FREE]);
+        let block = malloc(allocator.context, FRESH.len());
         let filled = !block.is_null() && core::slice::from_raw_parts(block, FRESH.len()) == FRESH;
-        real_free::<RAW>(allocator.context, block);
+        free(allocator.context, block);
         filled
     }
 }
@@ -230,10 +238,24 @@ fn born<const D: usize>(block: Block, size: usize, site: Site) {
         return event::failed();
     }
     if let Some(writer) = begin::<D>(site) {
-        if (size as u64) < writer.recording.options.min_size {
+        if (size as u64) < writer.recording.options.min_size || !sample::wants(&writer.recording, size as u64) {
             return writer.end();
         }
-        writer.event(kind::ALLOC, api_of::<D>(), [block as u64, size as u64], site);
+        sample::born(&writer.recording, block as u64);
+        let flags = settle::<D>(writer);
+        let sent = writer.flagged(kind::ALLOC, api_of::<D>(), flags, [block as u64, size as u64], site);
+        if D == OBJ && sent {
+            types::born(writer, block as usize, size);
+        }
+    }
+}
+
+/// What the event at hand is to say of the object allocated before.
+#[inline(always)]
+fn settle<const D: usize>(writer: Writer) -> u16 {
+    match interpreter() {
+        Some(interpreter) if D == OBJ && writer.level == 0 => types::settle(writer, interpreter),
+        _ => 0,
     }
 }
 
@@ -250,6 +272,10 @@ unsafe extern "C" fn malloc_hook<const D: usize>(context: usize, size: usize, sl
     }
     match outermost(real) {
         Some(block) => {
+            if D == OBJ && !block.is_null() && !IS_PATTERNED.load(Ordering::Relaxed) {
+                // SAFETY: a fresh block of this size.
+                unsafe { types::clear(block, size) };
+            }
             born::<D>(block, size, Site { slot, fp });
             block
         }
@@ -307,17 +333,23 @@ unsafe extern "C" fn realloc_hook<const D: usize>(
     };
     match begin::<D>(site) {
         None => call(),
-        Some(writer) => writer.around(api_of::<D>(), site, call, |block| match block.is_null() {
-            true => {
-                event::failed();
-                Outcome::Nothing
+        Some(writer) => {
+            let flags = settle::<D>(writer);
+            let change = Change::of(old as u64, size as u64);
+            let (block, kept) = writer.around(api_of::<D>(), flags, site, change, call, |block| {
+                match block.is_null() {
+                    true => {
+                        event::failed();
+                        Outcome::Nothing
+                    }
+                    false => Outcome::Moved { new: *block as u64 },
+                }
+            });
+            if D == OBJ && kept {
+                types::born(writer, block as usize, size);
             }
-            false => Outcome::Moved {
-                old: old as u64,
-                new: *block as u64,
-                size: size as u64,
-            },
-        }),
+            block
+        }
     }
 }
 
@@ -333,8 +365,10 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
     if is_watched_only::<D>() || arch::local().doing.get() != Doing::Nothing {
         return real();
     }
-    if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, Site { slot, fp })) {
-        writer.bare_event(kind::FREE, [block as u64]);
+    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
+    if let Some(writer) = recording.and_then(|recording| event::begin(recording, Site { slot, fp })) {
+        let flags = settle::<D>(writer);
+        writer.bare_event(kind::FREE, flags, [block as u64]);
     }
     outermost(real);
 }

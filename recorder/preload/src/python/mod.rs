@@ -16,6 +16,7 @@ pub mod domains;
 mod elf;
 pub mod frames;
 mod layout;
+pub mod types;
 mod version;
 mod watch;
 
@@ -43,6 +44,8 @@ pub struct Interpreter {
     evaluation: Range<usize>,
     /// The type of code objects.
     code_type: usize,
+    /// Its types, where they can be told.
+    types: Option<types::Types>,
 }
 
 struct Place(UnsafeCell<MaybeUninit<Interpreter>>);
@@ -103,8 +106,9 @@ pub fn look(located: &Located, write: &mut dyn FnMut(&[u8]) -> bool) {
     if !watch::prepare() {
         report.refuse(b"there is no memory for it");
     } else if let Some(found) = report.layout {
-        match known(&symbols, found) {
+        match known(&symbols, found, report.minor) {
             Some(found) => {
+                report.types(found.types.is_some());
                 // SAFETY: only one thread comes here, once, and nobody reads before it is published.
                 let place = unsafe { (*PLACE.0.get()).write(found) };
                 INTERPRETER.store(place, Ordering::Release);
@@ -116,7 +120,7 @@ pub fn look(located: &Located, write: &mut dyn FnMut(&[u8]) -> bool) {
     domains::install(functions, located);
 }
 
-fn known(symbols: &elf::Symbols, layout: Layout) -> Option<Interpreter> {
+fn known(symbols: &elf::Symbols, layout: Layout, minor: u32) -> Option<Interpreter> {
     let current = symbols
         .find(b"_PyThreadState_UncheckedGet")
         .or_else(|| symbols.find(b"PyThreadState_GetUnchecked"))?;
@@ -129,5 +133,6 @@ fn known(symbols: &elf::Symbols, layout: Layout) -> Option<Interpreter> {
         // A return address may lie just behind the last instruction.
         evaluation: evaluation.address + 1..evaluation.address + evaluation.size + 1,
         code_type: code_type.address,
+        types: types::Types::of(symbols, &layout, minor),
     })
 }

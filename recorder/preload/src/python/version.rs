@@ -9,6 +9,8 @@ use core::ffi::{c_char, CStr};
 pub struct Report {
     /// Where things lie, if this version is known.
     pub layout: Option<Layout>,
+    /// The middle number of its version.
+    pub minor: u32,
     bytes: [u8; 256],
     name: usize,
     length: usize,
@@ -19,6 +21,7 @@ impl Report {
     pub fn of(symbols: &Symbols) -> Report {
         let mut report = Report {
             layout: None,
+            minor: 0,
             bytes: [0; 256],
             name: 2,
             length: 2,
@@ -43,6 +46,7 @@ impl Report {
         } else if version.ends_with(b"+") || text.windows(5).any(|part| part == b"PyPy ") {
             report.refuse(b"not a released version of CPython");
         } else {
+            report.minor = minor;
             report.layout = layout::of(major, minor);
             match report.layout {
                 Some(_) => report.bytes[0] = 1,
@@ -60,6 +64,11 @@ impl Report {
                 self.length += 1;
             }
         }
+    }
+
+    /// Whether the types of its objects are said.
+    pub fn types(&mut self, are_said: bool) {
+        self.bytes[1] = are_said.into();
     }
 
     /// Its frames are not recorded, for this reason.

@@ -43,6 +43,9 @@ static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
 static USED: AtomicU32 = AtomicU32::new(0);
 static LOCK: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU32 = AtomicU32::new(1);
+/// Numbers whose objects have died, to be given again: whoever goes by a number asks what lives, or what the collector was told last.
+static SPARE: [AtomicU32; 1024] = [const { AtomicU32::new(0) }; 1024];
+static SPARE_COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Raised when a known code object has died, or memory that cached frames may lie in is gone: what was read of frames before is void.
 static FRAMES_EPOCH: AtomicU32 = AtomicU32::new(0);
@@ -95,28 +98,82 @@ fn bit(address: usize) -> (usize, u64) {
 /// The number of what lives at an address, if it is known and of this kind.
 #[inline]
 pub fn find(address: usize, kind: Kind) -> Option<u32> {
+    let value = find_value(address)?;
+    (value as u8 == kind as u8).then_some((value >> 32) as u32)
+}
+
+#[inline]
+fn find_value(address: usize) -> Option<u64> {
     let table = table()?;
     for step in 0..PLACES {
         let [key, value] = &table.places[(hash(address) + step) % PLACES];
         match key.load(Ordering::Acquire) {
             EMPTY => return None,
-            found if found == address as u64 => {
-                let value = value.load(Ordering::Relaxed);
-                return (value as u8 == kind as u8).then_some((value >> 32) as u32);
-            }
+            found if found == address as u64 => return Some(value.load(Ordering::Relaxed)),
             _ => {}
         }
     }
     None
 }
 
-/// A number that was not given before.
+/// A number that means nothing now.
 pub fn fresh_number() -> u32 {
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    let mut number = 0;
+    alone(|_| number = spare());
+    match number {
+        0 => NEXT.fetch_add(1, Ordering::Relaxed),
+        number => number,
+    }
+}
+
+/// A number whose object has died; 0 when there is none. Only for who is alone.
+fn spare() -> u32 {
+    let count = SPARE_COUNT.load(Ordering::Relaxed);
+    let Some(last) = count.checked_sub(1) else { return 0 };
+    SPARE_COUNT.store(last, Ordering::Relaxed);
+    SPARE[last as usize].load(Ordering::Relaxed)
+}
+
+/// What is known of a type.
+#[derive(Clone, Copy)]
+pub struct Type {
+    /// Its number.
+    pub number: u32,
+    /// Bytes of its objects' blocks before them.
+    pub head: u8,
+    /// Its objects are types.
+    pub makes_types: bool,
+}
+
+/// The type whose block begins at an address, if it is known.
+#[inline(always)]
+pub fn find_type(block: usize) -> Option<Type> {
+    let (word, mask) = bit(block);
+    if table()?.bits[word].load(Ordering::Relaxed) & mask == 0 {
+        return None;
+    }
+    let value = find_value(block)?;
+    (value as u8 == Kind::Type as u8).then_some(Type {
+        number: (value >> 32) as u32,
+        head: (value >> 8) as u8,
+        makes_types: value >> 16 & 1 != 0,
+    })
+}
+
+/// Makes a type known.
+pub fn insert_type(block: usize, number: u32, head: u8, makes_types: bool) {
+    insert_value(
+        block,
+        u64::from(number) << 32 | u64::from(makes_types) << 16 | u64::from(head) << 8 | Kind::Type as u64,
+    );
 }
 
 /// Makes an address known.
 pub fn insert(address: usize, kind: Kind, number: u32) {
+    insert_value(address, u64::from(number) << 32 | kind as u64);
+}
+
+fn insert_value(address: usize, entry: u64) {
     alone(|table| {
         if USED.load(Ordering::Relaxed) >= MOST_USED {
             // Whatever still lives is met again. Types are met again when they are made, so most are lost; there are never so many.
@@ -135,7 +192,7 @@ pub fn insert(address: usize, kind: Kind, number: u32) {
             let [key, value] = &table.places[(hash(address) + step) % PLACES];
             let found = key.load(Ordering::Relaxed);
             if found == EMPTY || found == GONE || found == address as u64 {
-                value.store(u64::from(number) << 32 | kind as u64, Ordering::Relaxed);
+                value.store(entry, Ordering::Relaxed);
                 key.store(address as u64, Ordering::Release);
                 let (word, mask) = bit(address);
                 table.bits[word].fetch_or(mask, Ordering::Release);
@@ -169,7 +226,14 @@ fn forget_known(address: usize) {
                 EMPTY => return,
                 found if found == address as u64 => {
                     key.store(GONE, Ordering::Release);
-                    match value.load(Ordering::Relaxed) as u8 {
+                    let value = value.load(Ordering::Relaxed);
+                    let number = (value >> 32) as u32;
+                    let count = SPARE_COUNT.load(Ordering::Relaxed);
+                    if let (Some(place), true) = (SPARE.get(count as usize), number != 0) {
+                        place.store(number, Ordering::Relaxed);
+                        SPARE_COUNT.store(count + 1, Ordering::Relaxed);
+                    }
+                    match value as u8 {
                         kind if kind == Kind::Code as u8 => void_frames(),
                         kind if kind == Kind::State as u8 => {
                             STATES_EPOCH.fetch_add(1, Ordering::AcqRel);

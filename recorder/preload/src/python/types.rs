@@ -1,0 +1,342 @@
+//! Of which types the objects are: read from the objects themselves.
+//!
+//! A block of the object domain has no type yet when it is allocated. It is looked at when the domain is called next: the lock lies between two such calls, so the block still
+//! lives then, unless another thread has been there meanwhile ([`LATEST`]). What stands where an object names its type is believed only if it is a type that is known: one
+//! in the data of a loaded module that is itself of a known type of types, or one that was seen being made. The places are cleared when the block is
+//! allocated, so that nothing is taken from what lay there before.
+#![allow(unsafe_code)]
+
+use super::elf::Symbols;
+use super::layout::Layout;
+use super::watch;
+use super::Interpreter;
+use crate::arch;
+use crate::event::Writer;
+use crate::modules;
+use crate::thread::Thread;
+use core::ffi::{c_char, CStr};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use heaptape_shm::entry::python::{INLINE_TYPES, NO_TYPE, TYPE_SHIFT};
+use heaptape_shm::entry::{kind, note};
+
+/// `tp_flags`: what says how far from the start of its block an object lies, and what a type is.
+const MANAGED_DICT: u64 = 1 << 4;
+const HEAP_TYPE: u64 = 1 << 9;
+const READY: u64 = 1 << 12;
+const HAVE_GC: u64 = 1 << 14;
+const TYPE_SUBCLASS: u64 = 1 << 31;
+
+/// In a type object.
+const NAME: usize = 24;
+const FLAGS: usize = 168;
+const DICT: usize = 264;
+
+/// In every object.
+const TYPE: usize = 8;
+
+/// A type object is the child of the collector of cycles: its block begins before it.
+const TYPE_HEAD: usize = 16;
+
+/// A type that was seen being made, before it has a name.
+const UNNAMED: u32 = 0;
+
+const MOST_NAME: usize = 200;
+
+/// What is known of the interpreter's types.
+#[derive(Clone, Copy)]
+pub struct Types {
+    /// The type of types, and of strings.
+    type_type: usize,
+    unicode_type: usize,
+    /// Flags that mean two more words before an object.
+    two_words: u64,
+    /// The dictionaries of 3.11 and later.
+    compact_dicts: bool,
+    /// Bytes before the characters of a string.
+    text: (usize, usize),
+}
+
+impl Types {
+    /// The types of an interpreter, if it exports what they are found by.
+    pub fn of(symbols: &Symbols, layout: &Layout, minor: u32) -> Option<Types> {
+        Some(Types {
+            type_type: symbols.find(b"PyType_Type")?.address,
+            unicode_type: symbols.find(b"PyUnicode_Type")?.address,
+            two_words: match minor {
+                ..=10 => 0,
+                11 => MANAGED_DICT,
+                _ => MANAGED_DICT | 1 << 3,
+            },
+            compact_dicts: minor >= 11,
+            text: layout.text,
+        })
+    }
+}
+
+/// The block of a thread that is to be looked at.
+#[derive(Clone, Copy, Default)]
+pub struct Pending {
+    block: usize,
+    size: usize,
+}
+
+/// The thread that was in the object domain last.
+static LATEST: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Pages that hold no type, so that they need not be looked up again.
+static NO_TYPES: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
+
+/// A module has come: where there was none, there may be types now.
+pub fn forget_pages() {
+    for page in &NO_TYPES {
+        page.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Clears the places of a fresh block where its type will stand.
+///
+/// # Safety
+/// The block is fresh, has this size, and nobody uses it yet.
+#[inline(always)]
+pub unsafe fn clear(block: *mut u8, size: usize) {
+    let words = block as *mut u64;
+    // SAFETY: the caller's promise.
+    unsafe {
+        if size >= 48 {
+            words.add(1).write(0);
+            words.add(3).write(0);
+            words.add(5).write(0);
+        } else {
+            if size >= 16 {
+                words.add(1).write(0);
+            }
+            if size >= 32 {
+                words.add(3).write(0);
+            }
+        }
+    }
+}
+
+/// A block was allocated, and its event is on its way.
+#[inline(always)]
+pub fn born(writer: Writer, block: usize, size: usize) {
+    // SAFETY: this thread's own state.
+    let own = unsafe { &mut *writer.thread };
+    own.pending = Pending { block, size };
+}
+
+/// Looks at the block that the thread has allocated last, before it does anything else in the domain: what is to be said of it in the flags of the event at hand.
+#[inline(always)]
+pub fn settle(writer: Writer, interpreter: &Interpreter) -> u16 {
+    // SAFETY: this thread's own state.
+    let own = unsafe { &mut *writer.thread };
+    let Pending { block, size } = core::mem::take(&mut own.pending);
+    if LATEST.load(Ordering::Relaxed) != writer.thread {
+        LATEST.store(writer.thread, Ordering::Relaxed);
+        return 0;
+    }
+    let Some(types) = interpreter.types.as_ref().filter(|_| block != 0) else {
+        return 0;
+    };
+    // SAFETY: it was allocated by this thread, and nobody has been in the domain since.
+    let number = unsafe { types.number(writer, block, size) };
+    if number < INLINE_TYPES {
+        return (number as u16 + 1) << TYPE_SHIFT;
+    }
+    say(writer, block, number);
+    0
+}
+
+#[cold]
+#[inline(never)]
+fn say(writer: Writer, block: usize, number: u32) {
+    writer.aside(kind::TYPED, [block as u64, u64::from(number)]);
+}
+
+impl Types {
+    /// The number of the type of the object in a block.
+    ///
+    /// # Safety
+    /// The block is live, and has this size.
+    #[inline(always)]
+    unsafe fn number(&self, writer: Writer, block: usize, size: usize) -> u32 {
+        for head in [0, 16, 32] {
+            if head + 16 > size {
+                break;
+            }
+            // SAFETY: inside the block.
+            let kind = unsafe { word(block + head + TYPE) };
+            if kind < 4096 || kind & 15 != 0 {
+                continue;
+            }
+            let found = match watch::find_type(kind - TYPE_HEAD) {
+                Some(found) if found.number != UNNAMED => found,
+                found => match arch::guarded(|| self.learn(writer, kind, found.is_some())).flatten() {
+                    Some(found) => found,
+                    None => continue,
+                },
+            };
+            if usize::from(found.head) != head {
+                continue;
+            }
+            if found.makes_types {
+                // A new type, which has no name yet.
+                watch::insert_type(block + head - TYPE_HEAD, UNNAMED, 0, false);
+            }
+            return found.number;
+        }
+        NO_TYPE
+    }
+
+    /// Something stands where a type would, that is not known: `made`, it was seen being made.
+    #[cold]
+    #[inline(never)]
+    fn learn(&self, writer: Writer, kind: usize, made: bool) -> Option<watch::Type> {
+        if !made && !self.is_static(kind) {
+            return None;
+        }
+        // SAFETY: a type object.
+        let flags = unsafe { word(kind + FLAGS) } as u64;
+        if flags & READY == 0 {
+            return None;
+        }
+        let head = match flags {
+            flags if flags & HAVE_GC == 0 => 0,
+            flags if flags & self.two_words == 0 => 16,
+            _ => 32,
+        };
+        let number = watch::fresh_number();
+        writer
+            .muted(|| {
+                let mut text = [0u8; 4 + 2 * MOST_NAME + 1];
+                text[..4].copy_from_slice(&number.to_le_bytes());
+                // SAFETY: a type that is ready.
+                let length = unsafe { self.name(kind, flags, &mut text[4..]) };
+                writer.note(note::TYPE, &text[..4 + length])
+            })
+            .filter(|sent| *sent)?;
+        let makes_types = flags & TYPE_SUBCLASS != 0;
+        watch::insert_type(kind - TYPE_HEAD, number, head, makes_types);
+        Some(watch::Type {
+            number,
+            head,
+            makes_types,
+        })
+    }
+
+    /// Is this a type in the data of a loaded module?
+    fn is_static(&self, kind: usize) -> bool {
+        let page = (kind >> 12) as u64;
+        let place = &NO_TYPES[page as usize % NO_TYPES.len()];
+        if place.load(Ordering::Relaxed) == page {
+            return false;
+        }
+        let data = modules::locate(kind).and_then(|located| located.writable(kind));
+        if !data.is_some_and(|data| data.contains(&(kind + DICT))) {
+            place.store(page, Ordering::Relaxed);
+            return false;
+        }
+        // SAFETY: in the data of a loaded module.
+        let own = unsafe { word(kind + TYPE) };
+        own == self.type_type || own >= 4096 && watch::find_type(own - TYPE_HEAD).is_some_and(|own| own.makes_types)
+    }
+
+    /// Writes the name of a type; its length.
+    ///
+    /// # Safety
+    /// `kind` must be a type that is ready, and the calling thread hold the lock.
+    unsafe fn name(&self, kind: usize, flags: u64, into: &mut [u8]) -> usize {
+        let mut length = 0;
+        let mut put = |text: &[u8]| {
+            let text = &text[..text.len().min(MOST_NAME)];
+            into[length..length + text.len()].copy_from_slice(text);
+            length += text.len();
+        };
+        // SAFETY: the caller's promise; the name is a string that lives as long as the type has it.
+        unsafe {
+            let name = word(kind + NAME) as *const c_char;
+            let name = if name.is_null() { c"" } else { CStr::from_ptr(name) }.to_bytes();
+            if flags & HEAP_TYPE != 0 && !name.contains(&b'.') {
+                match self.module(word(kind + DICT)) {
+                    None | Some(b"builtins") => {}
+                    Some(module) => {
+                        put(module);
+                        put(b".");
+                    }
+                }
+            }
+            put(name);
+        }
+        length
+    }
+
+    /// What a type's dictionary says under `__module__`; it stands among the first.
+    ///
+    /// # Safety
+    /// `dict` must be a dictionary, or null, and the calling thread hold the lock.
+    unsafe fn module(&self, dict: usize) -> Option<&'static [u8]> {
+        const ENTRIES: usize = 32;
+        if dict == 0 {
+            return None;
+        }
+        // SAFETY: the caller's promise; `PyDictObject` has its keys at 32, and no values of its own when it is a type's.
+        unsafe {
+            let keys = word(dict + 32);
+            if keys == 0 || word(dict + 40) != 0 {
+                return None;
+            }
+            // `PyDictKeysObject`: number of entries, then indices, then the entries; with hashes, unless all keys are strings.
+            let (count, entries, bytes, key) = if self.compact_dicts {
+                let [_, index_bytes, has_strings, _] = ((keys + 8) as *const [u8; 4]).read_volatile();
+                let strings = has_strings == 1;
+                (
+                    word(keys + 24),
+                    keys + 32 + (1usize << (index_bytes & 63)),
+                    if strings { 16 } else { 24 },
+                    if strings { 0 } else { 8 },
+                )
+            } else {
+                let size = word(keys + 8);
+                let index_bytes = match size {
+                    ..=0xff => 1,
+                    0x100..=0xffff => 2,
+                    0x1_0000..=0xffff_ffff => 4,
+                    _ => 8,
+                };
+                (word(keys + 32), keys + 40 + size * index_bytes, 24, 8)
+            };
+            for index in 0..count.min(ENTRIES) {
+                let entry = entries + index * bytes + key;
+                if self.ascii(word(entry)) == Some(b"__module__") {
+                    return self.ascii(word(entry + 8));
+                }
+            }
+        }
+        None
+    }
+
+    /// The characters of an ASCII string.
+    ///
+    /// # Safety
+    /// `object` must be a live object, or null.
+    unsafe fn ascii(&self, object: usize) -> Option<&'static [u8]> {
+        const COMPACT_ASCII: u32 = 3 << 5;
+        // SAFETY: the caller's promise; `PyASCIIObject`.
+        unsafe {
+            if object == 0 || word(object + TYPE) != self.unicode_type {
+                return None;
+            }
+            let state = ((object + 32) as *const u32).read_volatile();
+            (state & COMPACT_ASCII == COMPACT_ASCII)
+                .then(|| core::slice::from_raw_parts((object + self.text.0) as *const u8, word(object + 16)))
+        }
+    }
+}
+
+/// # Safety
+/// `address` must be readable.
+#[inline(always)]
+unsafe fn word(address: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { (address as *const usize).read_volatile() }
+}
