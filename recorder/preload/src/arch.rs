@@ -73,46 +73,67 @@ pub fn stamp_after() -> u64 {
     }
 }
 
-/// Calls `function(argument)` on another stack that ends at `top`, or on this one if that is null. Comes back too when `function` is left by [`rescue`].
+/// Calls `function(argument)` on the stack that ends at `top`, or on this one if that is null; the place to go on from is left in `place`. Its unwind table holds
+/// throughout: a signal handler may come at any instruction, and want a stack.
 ///
 /// # Safety
 /// Below `top` there must be enough writable memory that nobody else uses meanwhile. `function` must not unwind.
-unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8), argument: *mut u8) {
-    let place = &local().rescue;
-    let outer = place.get();
-    // SAFETY: the stack pointer is kept in a callee-saved register and, for a rescue, in the thread-local block; what the compiler does not let us name as
-    // changed (rbx, rbp) lies on the stack, all other registers are named.
-    unsafe {
-        asm!(
-            "push rbp",
-            "push rbx",
-            "lea rax, [rip + 2f]",
-            "push rax",
-            "mov r12, rsp",
-            "mov qword ptr [{place}], rsp",
-            "test rsi, rsi",
-            "cmovz rsi, rsp",
-            "mov rsp, rsi",
-            "and rsp, -16",
-            "call {function}",
-            "mov rsp, r12",
-            "pop rax",
-            "2:",
-            "pop rbx",
-            "pop rbp",
-            out("rax") _,
-            place = in(reg) place.as_ptr(),
-            inout("rsi") top => _,
-            function = in(reg) function,
-            inout("rdi") argument => _,
-            out("r12") _,
-            out("r13") _,
-            out("r14") _,
-            out("r15") _,
-            clobber_abi("C"),
-        );
-    }
-    place.set(outer);
+#[unsafe(naked)]
+unsafe extern "C" fn call_on_stack(
+    top: *mut u8,
+    function: unsafe extern "C" fn(*mut u8),
+    argument: *mut u8,
+    place: *mut usize,
+) {
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        ".cfi_def_cfa_offset 56",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov qword ptr [rcx], rsp",
+        "test rdi, rdi",
+        "cmovz rdi, rsp",
+        "mov rsp, rdi",
+        "and rsp, -16",
+        "mov rdi, rdx",
+        "call rsi",
+        "mov rsp, rbp",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    )
+}
+
+/// Returns from the [`call_on_stack`] that has left this place.
+///
+/// # Safety
+/// That call must not have returned.
+#[unsafe(naked)]
+unsafe extern "C" fn return_from(place: usize) -> ! {
+    core::arch::naked_asm!(
+        "mov rsp, rdi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
 }
 
 /// Something to run, and what came of it.
@@ -151,8 +172,12 @@ impl<F: FnOnce() -> T, T> Call<F, T> {
 /// As for [`call_on_stack`].
 pub unsafe fn run_on<T, F: FnOnce() -> T>(top: *mut u8, run: F) -> Option<T> {
     let mut call = Call::new(run);
+    let place = &local().rescue;
+    let outer = place.get();
+    let argument = &mut call as *mut Call<F, T> as *mut u8;
     // SAFETY: the caller's promise; panics do not unwind.
-    unsafe { call_on_stack(top, Call::<F, T>::elsewhere, &mut call as *mut Call<F, T> as *mut u8) };
+    unsafe { call_on_stack(top, Call::<F, T>::elsewhere, argument, place.as_ptr()) };
+    place.set(outer);
     call.result
 }
 
@@ -161,8 +186,11 @@ pub unsafe fn run_on<T, F: FnOnce() -> T>(top: *mut u8, run: F) -> Option<T> {
 pub fn guarded<T, F: FnOnce() -> T>(run: F) -> Option<T> {
     let mut call = Call::new(run);
     let argument = &mut call as *mut Call<F, T> as *mut u8;
+    let place = &local().rescue;
+    let outer = place.get();
     // SAFETY: on this very stack.
-    unsafe { call_on_stack(core::ptr::null_mut(), Call::<F, T>::here, argument) };
+    unsafe { call_on_stack(core::ptr::null_mut(), Call::<F, T>::here, argument, place.as_ptr()) };
+    place.set(outer);
     call.result
 }
 
@@ -172,14 +200,6 @@ pub fn rescue() {
     if place == 0 {
         return;
     }
-    // SAFETY: the stack pointer stored by a call of `call_on_stack` that has not come back (it takes it away then); the place to go on lies there.
-    unsafe {
-        asm!(
-            "mov rsp, {place}",
-            "pop rax",
-            "jmp rax",
-            place = in(reg) place,
-            options(noreturn),
-        )
-    }
+    // SAFETY: a call that has not come back: it takes its place away then.
+    unsafe { return_from(place) }
 }
