@@ -132,10 +132,21 @@ fn every_command_prints_what_is_kept() {
 fn the_output_is_the_same_for_any_number_of_threads() {
     let dir = TempDir::new("threads");
     service(dir.path());
+    python_service(dir.path());
+    for line in [
+        "snapshot svc.tape@peak --by traceback --json",
+        "diff py.tape@25% @75% --by type,line --json",
+        "arenas py.tape --json",
+    ] {
+        assert_same_output(dir.path(), line);
+    }
+}
+
+fn assert_same_output(dir: &Path, line: &str) {
     let run = |threads: &str| {
         Command::new(env!("CARGO_BIN_EXE_heaptape"))
-            .args(["snapshot", "svc.tape@peak", "--by", "traceback", "--json"])
-            .current_dir(dir.path())
+            .args(line.split(' '))
+            .current_dir(dir)
             .env("RAYON_NUM_THREADS", threads)
             .output()
             .expect("heaptape runs")
@@ -144,7 +155,7 @@ fn the_output_is_the_same_for_any_number_of_threads() {
     let one = run("1");
     assert!(one.starts_with(b"{"));
     for threads in ["2", "3", "8", "16"] {
-        assert_eq!(run(threads), one, "{threads} threads");
+        assert_eq!(run(threads), one, "{line}: {threads} threads");
     }
 }
 

@@ -351,6 +351,7 @@ fn filters_take_types_and_allocators() {
             ..Filter::default()
         })
     };
+    assert_eq!((module("*sqlite*"), module("session.py")), (100, 302));
     // A pattern on modules looks at native code, although a line of Python is shown.
     assert_eq!(
         (
