@@ -171,25 +171,26 @@ impl<F: FnOnce() -> T, T> Call<F, T> {
 /// # Safety
 /// As for [`call_on_stack`].
 pub unsafe fn run_on<T, F: FnOnce() -> T>(top: *mut u8, run: F) -> Option<T> {
-    let mut call = Call::new(run);
-    let place = &local().rescue;
-    let outer = place.get();
-    let argument = &mut call as *mut Call<F, T> as *mut u8;
-    // SAFETY: the caller's promise; panics do not unwind.
-    unsafe { call_on_stack(top, Call::<F, T>::elsewhere, argument, place.as_ptr()) };
-    place.set(outer);
-    call.result
+    // SAFETY: the caller's promise.
+    unsafe { run_by(top, Call::<F, T>::elsewhere, run) }
 }
 
 /// Runs what might panic, by the look of the compiled code. `None`: it has.
 #[inline(always)]
 pub fn guarded<T, F: FnOnce() -> T>(run: F) -> Option<T> {
+    // SAFETY: on this very stack.
+    unsafe { run_by(core::ptr::null_mut(), Call::<F, T>::here, run) }
+}
+
+/// # Safety
+/// As for [`call_on_stack`]; `enter` is one of the two functions of `Call<F, T>`.
+#[inline(always)]
+unsafe fn run_by<T, F: FnOnce() -> T>(top: *mut u8, enter: unsafe extern "C" fn(*mut u8), run: F) -> Option<T> {
     let mut call = Call::new(run);
-    let argument = &mut call as *mut Call<F, T> as *mut u8;
     let place = &local().rescue;
     let outer = place.get();
-    // SAFETY: on this very stack.
-    unsafe { call_on_stack(core::ptr::null_mut(), Call::<F, T>::here, argument, place.as_ptr()) };
+    // SAFETY: the caller's promise; panics do not unwind.
+    unsafe { call_on_stack(top, enter, &mut call as *mut Call<F, T> as *mut u8, place.as_ptr()) };
     place.set(outer);
     call.result
 }
