@@ -53,6 +53,13 @@ impl Stack {
     /// Takes the stack of the hook's caller.
     #[inline(always)]
     pub fn take(writer: Writer, site: Site) -> Stack {
+        arch::guarded(|| Stack::walk(writer, site)).unwrap_or(Stack::NONE)
+    }
+
+    #[inline(always)]
+    fn walk(writer: Writer, site: Site) -> Stack {
+        #[cfg(heaptape_panic = "here")]
+        crate::panic_on_purpose();
         let mode = writer.recording.options.stack_mode;
         if mode == StackMode::None {
             return Stack::NONE;
@@ -124,18 +131,20 @@ impl Stack {
     #[inline(always)]
     pub fn fill_woven(&self, writer: Writer, room: &[AtomicU64]) {
         if let (After::Weave(plan), true) = (&self.after, self.first.is_null()) {
-            // SAFETY: this thread's own state.
-            let own = unsafe { (*writer.thread).woven() };
-            for (place, word) in room.iter().zip(plan.words(own.frames, own.strands)) {
-                place.store(word, Ordering::Relaxed);
-            }
+            arch::guarded(|| {
+                // SAFETY: this thread's own state.
+                let own = unsafe { (*writer.thread).woven() };
+                for (place, word) in room.iter().zip(plan.words(own.frames, own.strands)) {
+                    place.store(word, Ordering::Relaxed);
+                }
+            });
         }
     }
 
     /// After the event: if it was `written`, its stack is the one that the next event differs from.
     #[inline(always)]
     pub fn done(self, writer: Writer, written: bool) {
-        match self.after {
+        arch::guarded(|| match self.after {
             After::Keep(capture) if written => {
                 // SAFETY: this thread's own state.
                 let (cache, frames) = unsafe { (*writer.thread).stack() };
@@ -148,7 +157,7 @@ impl Stack {
                 own.weave.keep(own.strands, plan.fresh);
             }
             _ => {}
-        }
+        });
     }
 }
 

@@ -520,7 +520,7 @@ mod tests {
             let mut weave = Weave::default();
             let mut old: Model = Vec::new();
             let mut stack: Vec<u64> = Vec::new();
-            for round in 0..20_000 {
+            for round in 0..if cfg!(miri) { 50 } else { 20_000 } {
                 let mut new = old.clone();
                 if !new.is_empty() {
                     new.truncate(1 + random.below(new.len()));

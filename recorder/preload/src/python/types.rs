@@ -10,6 +10,7 @@ use super::elf::Symbols;
 use super::layout::Layout;
 use super::watch;
 use super::Interpreter;
+use crate::arch;
 use crate::event::Writer;
 use crate::modules;
 use crate::thread::Thread;
@@ -170,7 +171,7 @@ impl Types {
             }
             let found = match watch::find_type(kind - TYPE_HEAD) {
                 Some(found) if found.number != UNNAMED => found,
-                found => match self.learn(writer, kind, found.is_some()) {
+                found => match arch::guarded(|| self.learn(writer, kind, found.is_some())).flatten() {
                     Some(found) => found,
                     None => continue,
                 },
