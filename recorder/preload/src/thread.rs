@@ -40,6 +40,8 @@ pub struct Local {
     pub level: Cell<u32>,
     /// Slots of the return addresses of the hooks that are writing, by level.
     pub sites: [Cell<usize>; LEVELS],
+    /// The block that an allocator of a Python domain is freeing or moving.
+    pub block: Cell<usize>,
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
 }

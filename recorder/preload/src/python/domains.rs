@@ -325,7 +325,9 @@ unsafe extern "C" fn realloc_hook<const D: usize>(
     let call = || {
         let local = arch::local();
         let outer = local.doing.replace(Doing::PythonWriting);
+        local.block.set(old as usize);
         let block = real();
+        local.block.set(0);
         local.doing.set(outer);
         block
     };
@@ -361,14 +363,44 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
     if D != MEM {
         watch::forget(block);
     }
-    if is_watched_only::<D>() || arch::local().doing.get() != Doing::Nothing {
+    if is_watched_only::<D>() {
         return real();
+    }
+    let local = arch::local();
+    if local.doing.get() != Doing::Nothing {
+        return free_inside(block, real);
     }
     if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, Site { slot, fp })) {
         let flags = settle::<D>(writer);
         writer.bare_event(kind::FREE, flags, [block as u64]);
     }
+    local.block.set(block as usize);
     outermost(real);
+    local.block.set(0);
+}
+
+/// A block is freed inside a call of a domain: nearly always the very one that call is about, at most shifted by what an allocator puts before it. Anything else
+/// (tracemalloc's notes on a block that goes) was recorded when it was born, and so is its end.
+pub fn free_inside(block: Block, real: impl FnOnce()) {
+    const MOST_SHIFT: usize = 64;
+    let local = arch::local();
+    let outer = local.block.get();
+    let inside = match outer.wrapping_sub(block as usize) {
+        ..=MOST_SHIFT => None,
+        _ => Mapping::begin(),
+    };
+    if inside.is_none() {
+        return real();
+    }
+    let slot: usize = 0;
+    let site = Site { slot: &slot, fp: 0 };
+    if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, site)) {
+        writer.bare_event(kind::FREE, 0, [block as u64]);
+    }
+    drop(inside);
+    local.block.set(block as usize);
+    real();
+    local.block.set(outer);
 }
 
 /// Entries of the hooks, as in [`crate::stub`].
@@ -407,7 +439,7 @@ fn hooks(domain: usize) -> [usize; 4] {
     entries.map(|entry| entry as usize)
 }
 
-/// A thread inside an allocator of a domain maps or unmaps memory, which is recorded all the same.
+/// A thread inside an allocator of a domain does something that is recorded all the same.
 pub struct Mapping(Doing);
 
 impl Mapping {

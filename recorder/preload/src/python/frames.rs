@@ -13,6 +13,9 @@ use heaptape_stacks::cache::Overflow;
 use heaptape_stacks::weave::{push_outer, Fresh, Natives, Plan, MOST_FRAMES};
 use heaptape_stacks::{Capture, Strand, Weave};
 
+/// In a thread state of every version.
+const INTERPRETER: usize = 16;
+
 /// What a thread knows of its interpreter.
 #[derive(Clone, Copy, Default)]
 pub struct View {
@@ -32,6 +35,9 @@ impl View {
             if state != 0 {
                 domains::settled();
                 watch::insert(state, watch::Kind::State, 0);
+                // The first one of an interpreter is a part of that.
+                // SAFETY: the thread's own state.
+                watch::insert(unsafe { word(state + INTERPRETER) }, watch::Kind::State, 0);
             }
             self.state = state;
             // Making it known may have raised it.

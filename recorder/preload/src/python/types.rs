@@ -10,6 +10,7 @@ use super::elf::Symbols;
 use super::layout::Layout;
 use super::watch;
 use super::Interpreter;
+use crate::arch;
 use crate::event::Writer;
 use crate::modules;
 use crate::thread::Thread;
@@ -112,6 +113,17 @@ pub unsafe fn clear(block: *mut u8, size: usize) {
             if size >= 32 {
                 words.add(3).write(0);
             }
+        }
+    }
+}
+
+/// Memory is about to be unmapped: with an interpreter of its own, a block can go without being freed.
+#[inline]
+pub fn unmapping(address: usize, length: usize) {
+    // SAFETY: thread states are never unmapped; this one is the calling thread's.
+    if let Some(own) = unsafe { arch::local().thread.get().as_mut() } {
+        if own.pending.block.wrapping_sub(address) < length {
+            own.pending = Pending::default();
         }
     }
 }
