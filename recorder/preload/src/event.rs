@@ -115,6 +115,8 @@ fn admit(recording: Recording, local: &'static Local, level: usize) -> Option<*m
 fn interrupted(local: &'static Local, site: Site) -> Option<usize> {
     match local.doing.get() {
         Doing::Nothing | Doing::Forwarding => Some(0),
+        // While a block is freed, whatever is allocated is another one.
+        Doing::Python if local.block.get() != 0 => Some(0),
         Doing::Muted | Doing::Python | Doing::PythonWriting => None,
         Doing::Writing => {
             // SAFETY: a thread that is writing has a state.
