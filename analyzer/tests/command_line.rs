@@ -20,6 +20,15 @@ fn service(dir: &Path) {
     std::fs::write(dir.join("svc.tape"), support::service()).expect("a file can be written");
 }
 
+/// A tape of Python, and the source of one of its files.
+fn python_service(dir: &Path) {
+    std::fs::write(dir.join("py.tape"), support::python_service()).expect("a file can be written");
+    let folder = dir.join("sources/app");
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let lines: String = (1..=50).map(|line| format!("\t statement({line})\n")).collect();
+    std::fs::write(folder.join("session.py"), lines).expect("a file can be written");
+}
+
 /// Runs a command that must succeed quietly; its stdout.
 fn stdout(dir: &Path, line: &str) -> String {
     let output = heaptape(dir, &line.split(' ').collect::<Vec<_>>());
@@ -43,6 +52,7 @@ fn failure(dir: &Path, line: &str) -> (Option<i32>, String) {
 fn every_command_prints_what_is_kept() {
     let dir = TempDir::new("kept");
     service(dir.path());
+    python_service(dir.path());
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kept");
     for (name, line) in [
         ("info", "info svc.tape"),
@@ -78,6 +88,29 @@ fn every_command_prints_what_is_kept() {
         ),
         ("flamegraph-diff", "flamegraph --diff svc.tape@2s svc.tape@5s -o -"),
         ("export-folded", "export svc.tape@peak --format folded"),
+        ("python-info", "info py.tape"),
+        ("python-info-json", "info py.tape --json"),
+        ("python-line", "diff py.tape@marker:ready py.tape@marker:busy"),
+        ("python-type", "diff py.tape@marker:ready py.tape@marker:busy --by type"),
+        ("python-type-line", "snapshot py.tape --by type,line"),
+        ("python-type-line-json", "snapshot py.tape --by type,line -n 3 --json"),
+        ("python-domain", "snapshot py.tape --by domain"),
+        ("python-library", "snapshot py.tape --by library"),
+        ("python-leaks", "leaks py.tape --by type,domain --type session.*"),
+        ("python-traceback", "snapshot py.tape --by traceback -n 2"),
+        (
+            "python-view",
+            "snapshot py.tape --by traceback --python -n 2 --source-root sources",
+        ),
+        ("python-native", "snapshot py.tape --native -n 3"),
+        ("python-tree", "tree py.tape --python"),
+        ("python-folded", "export py.tape --format folded --python"),
+        ("python-csv", "export py.tape --format csv --by domain,function"),
+        ("python-arenas", "arenas py.tape"),
+        (
+            "python-arenas-json",
+            "arenas py.tape@marker:busy --below 50 -n 2 --json",
+        ),
         ("export-csv", "export svc.tape@peak --format csv --by function"),
     ] {
         let found = stdout(dir.path(), line);
@@ -99,10 +132,21 @@ fn every_command_prints_what_is_kept() {
 fn the_output_is_the_same_for_any_number_of_threads() {
     let dir = TempDir::new("threads");
     service(dir.path());
+    python_service(dir.path());
+    for line in [
+        "snapshot svc.tape@peak --by traceback --json",
+        "diff py.tape@25% @75% --by type,line --json",
+        "arenas py.tape --json",
+    ] {
+        assert_same_output(dir.path(), line);
+    }
+}
+
+fn assert_same_output(dir: &Path, line: &str) {
     let run = |threads: &str| {
         Command::new(env!("CARGO_BIN_EXE_heaptape"))
-            .args(["snapshot", "svc.tape@peak", "--by", "traceback", "--json"])
-            .current_dir(dir.path())
+            .args(line.split(' '))
+            .current_dir(dir)
             .env("RAYON_NUM_THREADS", threads)
             .output()
             .expect("heaptape runs")
@@ -111,7 +155,7 @@ fn the_output_is_the_same_for_any_number_of_threads() {
     let one = run("1");
     assert!(one.starts_with(b"{"));
     for threads in ["2", "3", "8", "16"] {
-        assert_eq!(run(threads), one, "{threads} threads");
+        assert_eq!(run(threads), one, "{line}: {threads} threads");
     }
 }
 
@@ -127,6 +171,16 @@ fn wrong_usage_is_one_clear_error_and_status_2() {
         ("snapshot svc.tape@marker:busy#3", "there is no #3"),
         ("snapshot svc.tape@2020-01-01T00:00:00Z", "outside the recording"),
         ("snapshot svc.tape --by type", "--by function"),
+        ("leaks svc.tape --type dict", "no types of objects are recorded"),
+        (
+            "snapshot svc.tape --by line,file,api,size",
+            "one to 3 different properties",
+        ),
+        ("snapshot svc.tape --by line,line", "--by line,line: expected"),
+        ("snapshot svc.tape --type [", "--type"),
+        ("snapshot svc.tape --python --native", "cannot be used with"),
+        ("snapshot svc.tape --domain heap", "possible values"),
+        ("arenas svc.tape --below 101", "0 to 100"),
         ("snapshot svc.tape --by colour", "possible values"),
         ("snapshot svc.tape --include lib:[", "lib:GLOB"),
         ("snapshot svc.tape --api mallok", "posix_memalign"),
@@ -187,6 +241,24 @@ fn a_damaged_tape_gives_its_result_with_a_loud_note_and_fails_when_strict() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.code() == Some(1) && text.contains("damage at byte") && text.contains("lost"),
+        "{text}"
+    );
+}
+
+#[test]
+fn numbers_of_types_and_code_without_a_record_make_a_tape_unsound() {
+    let dir = TempDir::new("dangling");
+    let mut tape = support::Recording::new(64);
+    tape.process(1, heaptape_format::record::ProcessOrigin::Exec, b"python3")
+        .thread(0, 1, b"");
+    let stack = tape.frames(&[support::line(3, 1)]);
+    tape.object(0, 0x1000, 10, stack, 9);
+    std::fs::write(dir.path().join("py.tape"), tape.finish()).expect("a file can be written");
+    let output = heaptape(dir.path(), &["verify", "py.tape"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("1 event(s) that name types") && text.contains("1 frame(s) of code"),
         "{text}"
     );
 }

@@ -13,8 +13,18 @@ fn hostile_tape(dir: &Path) -> PathBuf {
     let mut tape = Recording::new(16);
     tape.process(1, ProcessOrigin::Exec, HOSTILE)
         .thread(0, 1, HOSTILE)
-        .module(HOSTILE, b"\x01\x02");
+        .module(HOSTILE, b"\x01\x02")
+        .runtime(HOSTILE, false, HOSTILE)
+        .code(HOSTILE, HOSTILE)
+        .code(b"climbs", b"../../outside/secret.py")
+        .code(b"shown", b"/srv/app/shown.py")
+        .object_type(HOSTILE);
     let stack = tape.stack(0, &[0x10, 0x20]);
+    for code in 0..4 {
+        let stack = tape.frames(&[support::native(0, 0x10), support::line(code, 1)]);
+        tape.object(0, 0x8000 + u64::from(code) * 64, 64, stack, 1);
+    }
+    tape.arena(0, 0x8000, 0x1000, stack);
     tape.wait(10)
         .alloc(0, 0x1000, 100, stack)
         .marker(HOSTILE)
@@ -78,6 +88,9 @@ fn no_output_carries_what_a_hostile_name_smuggles() {
             "process",
             "api",
             "size",
+            "domain",
+            "type",
+            "type,line,process",
         ]
         .iter()
         .flat_map(|by| {
@@ -94,6 +107,8 @@ fn no_output_carries_what_a_hostile_name_smuggles() {
         vec!["diff".into(), at("start"), at("end"), "--json".into()],
         vec!["diff".into(), at("start"), at("end"), "--by".into(), "thread".into()],
         vec!["tree".into(), at("end")],
+        vec!["arenas".into(), at("end")],
+        vec!["arenas".into(), at("end"), "--json".into()],
         vec!["flamegraph".into(), at("end"), "-o".into(), "-".into()],
         vec!["export".into(), at("end"), "--format".into(), "folded".into()],
         vec!["snapshot".into(), at("marker:nope")],
@@ -120,6 +135,28 @@ fn no_output_carries_what_a_hostile_name_smuggles() {
             // inferno's own script is the only one.
             assert!(svg.matches("</script").count() <= 1, "{what}");
         }
+    }
+}
+
+#[test]
+fn lines_of_sources_are_escaped_and_no_path_of_a_tape_leads_out_of_their_folder() {
+    let dir = support::TempDir::new("hostile-source");
+    let tape = hostile_tape(dir.path());
+    let name = tape.to_str().expect("the path is text");
+    let roots = dir.path().join("roots/app");
+    std::fs::create_dir_all(&roots).expect("a folder can be made");
+    std::fs::create_dir_all(dir.path().join("outside")).expect("a folder can be made");
+    std::fs::write(dir.path().join("outside/secret.py"), "secret = 1\n").expect("a file can be written");
+    let line = [b"shown = \x1b[2J", HOSTILE].concat();
+    std::fs::write(roots.join("shown.py"), line).expect("a file can be written");
+    for extra in [&[][..], &["--by", "traceback"], &["--json"]] {
+        let words = [&["snapshot", name, "--source-root", "roots", "-n", "0"], extra].concat();
+        let output = heaptape(dir.path(), &words);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_clean(&words.join(" "), &output.stdout);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("shown = "), "{text}");
+        assert!(!text.contains("secret = "), "{text}");
     }
 }
 

@@ -314,14 +314,19 @@ proptest! {
 
 #[test]
 fn the_tables_are_the_same_for_any_number_of_threads() {
-    let bytes = support::service();
+    for bytes in [support::service(), support::python_service()] {
+        assert_same_tables(&bytes);
+    }
+}
+
+fn assert_same_tables(bytes: &[u8]) {
     let dump = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .expect("a pool");
         pool.install(|| {
-            let heap = heap_of(bytes.clone());
+            let heap = heap_of(bytes.to_vec());
             format!(
                 "{:?} {:?} {:?} {:?}",
                 heap.allocations,
@@ -339,12 +344,13 @@ fn the_tables_are_the_same_for_any_number_of_threads() {
 
 #[test]
 fn a_tape_cut_at_any_byte_is_read_without_a_panic() {
-    let bytes = support::service();
-    for length in (0..bytes.len()).step_by(7) {
-        let cut = bytes[..length].to_vec();
-        if let Ok(tape) = heaptape::tape::Tape::from_source(Box::new(cut), "cut.tape".as_ref()) {
-            let heap = heaptape::replay::replay(&tape, "cut.tape", &|_, _| ());
-            assert!(!heap.notes().is_empty(), "cut at {length}");
+    for bytes in [support::service(), support::python_service()] {
+        for length in (0..bytes.len()).step_by(7) {
+            let cut = bytes[..length].to_vec();
+            if let Ok(tape) = heaptape::tape::Tape::from_source(Box::new(cut), "cut.tape".as_ref()) {
+                let heap = heaptape::replay::replay(&tape, "cut.tape", &|_, _| ());
+                assert!(!heap.notes().is_empty(), "cut at {length}");
+            }
         }
     }
 }

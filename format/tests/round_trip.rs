@@ -178,6 +178,42 @@ fn a_block_of_another_process_at_the_same_address_is_not_taken_for_ones_own() {
     assert_eq!(columns.birth, [NO_BIRTH, NO_BIRTH, NO_BIRTH, 0, 2]);
 }
 
+#[test]
+fn a_type_is_written_once_a_block_of_the_tape_and_stack_and_never_of_a_dead_block() {
+    let mut tape = Vec::new();
+    let mut writer = common::writer(1000, &mut tape);
+    let mut write = |op| {
+        let before = writer.next_event();
+        let event = Event {
+            time: Micros(0),
+            thread: ThreadIx(0),
+            op,
+        };
+        writer.event(&event, &mut tape);
+        writer.next_event() > before
+    };
+    let (address, stack, kind) = (Address(0x40), StackId::ROOT, TypeIx(5));
+    let mut written = 0;
+    for _ in 0..900 {
+        let api = AllocApi::PyObj;
+        let size = Bytes(8);
+        assert!(write(Op::Alloc {
+            api,
+            address,
+            size,
+            stack
+        }));
+        written += u32::from(write(Op::Typed { address, kind }));
+        assert!(write(Op::Free { address }));
+        assert!(!write(Op::Typed {
+            address,
+            kind: TypeIx(6)
+        }));
+    }
+    // Of the two blocks that these events fill each has one, and one is of the object that lies last in the first of them.
+    assert_eq!(written, 3);
+}
+
 /// One step of a history.
 #[derive(Clone, Debug)]
 enum Step {
@@ -331,7 +367,7 @@ fn births(columns: &EventColumns, process: impl Fn(ThreadIx) -> u32) -> Vec<u32>
 fn kinds(columns: &EventColumns) -> Vec<TypeIx> {
     let mut kept: HashMap<u32, TypeIx> = HashMap::new();
     let is_object = |index: usize| columns.op[index].is_birth() && columns.api[index] == AllocApi::PyObj as u8;
-    let entry = |index: usize| columns.stack[index].get() % 4096;
+    let entry = |index: usize| columns.stack[index].get() % 16384;
     (0..columns.len())
         .map(|index| match columns.op[index] {
             OpCode::Typed => {
@@ -412,6 +448,59 @@ impl Read {
                 .kinds
                 .iter()
                 .all(|(&birth, &kind)| self.kinds[birth as usize] == kind)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Few stacks, addresses and types, so that much of what is said is known already.
+    #[test]
+    fn every_type_that_is_said_is_read_though_most_are_not_written(
+        ops in prop::collection::vec((0u8..40, 0u64..4, 0u32..2, 0u32..2, 0u32..3), 0..200),
+        block_events in 1u32..60,
+    ) {
+        let mut tape = Vec::new();
+        let mut writer = common::writer(block_events, &mut tape);
+        for thread in 0..2 {
+            writer.record(Micros(0), Record::Thread(Thread { process: ProcessIx(thread), tid: thread, name: Vec::new() }));
+        }
+        let frame = writer.frame(Frame::Truncated);
+        writer.stack(StackId::ROOT, frame);
+        let mut said = Said::default();
+        let mut latest = [Address(0); 2];
+        for (op, address, stack, thread, kind) in ops {
+            let address = Address(address * 16);
+            let (size, stack, kind) = (Bytes(8), StackId(stack), TypeIx(kind));
+            let is_live = said.live.contains_key(&(thread, address));
+            let op = match op {
+                0..=19 if is_live => Op::Free { address },
+                // Now and then one is born where another lives.
+                0..=12 | 20 => Op::Alloc { api: AllocApi::PyObj, address, size, stack },
+                13..=19 => Op::Alloc { api: AllocApi::Malloc, address, size, stack },
+                21 => Op::Free { address },
+                22..=23 => Op::Resize { api: AllocApi::PyObj, address, size, stack },
+                24..=28 => Op::Typed { address, kind },
+                // The block that was born last, as a recorder does it.
+                _ => Op::Typed { address: latest[thread as usize], kind },
+            };
+            if let Op::Alloc { address, .. } = op {
+                latest[thread as usize] = address;
+            }
+            let event = Event { time: Micros(0), thread: ThreadIx(thread), op };
+            writer.event(&event, &mut tape);
+            said.note(&event);
+        }
+        writer.finish(&End::default(), &mut tape);
+        let mut columns = EventColumns::default();
+        let mut read = Read::default();
+        for block in scan(&tape).expect("it is a tape").blocks.iter().filter(|block| block.kind == BlockKind::Events) {
+            read_events(&tape, block, &mut columns).expect("it is whole");
+            prop_assert_eq!(&columns.birth, &births(&columns, process_of));
+            prop_assert_eq!(&columns.kind, &kinds(&columns));
+            read.follow(&columns);
+        }
+        prop_assert!(read.holds(&said), "{read:?} is not {said:?}");
     }
 }
 

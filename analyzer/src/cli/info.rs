@@ -268,7 +268,10 @@ fn text(info: &Info, units: Units) -> String {
         (counters.double_frees, "frees of blocks that were freed already"),
         (
             counters.unknown_frees,
-            "frees of addresses that were never seen allocated",
+            match info.min_size > 0 || info.sampled_bytes.is_some() {
+                true => "frees of blocks that were not recorded",
+                false => "frees of addresses that were never seen allocated",
+            },
         ),
         (
             counters.lost_frees,

@@ -46,14 +46,16 @@ fn new_bar(total: u64) -> ProgressBar {
 
 /// Says on stderr what is missing from a tape; with `--strict` that is a failure.
 pub(super) fn check(heap: &Heap, strict: &StrictArg) -> Result<Vec<String>, Failure> {
-    let notes = heap.notes();
+    let mut notes = heap.notes();
+    let is_whole = notes.is_empty();
+    notes.extend(heap.remark());
     for note in &notes {
         let style = anstyle::Style::new()
             .bold()
             .fg_color(Some(anstyle::AnsiColor::Yellow.into()));
         anstream::eprintln!("{style}warning:{style:#} {}", escape_message(note));
     }
-    if strict.strict && !notes.is_empty() {
+    if strict.strict && !is_whole {
         return Err(Failure::Failed(format!(
             "{} is not whole, and --strict was given",
             heap.name

@@ -72,6 +72,16 @@ fn judge(heap: &Heap) -> Verdict {
             counters.unknown_threads
         ));
     }
+    if counters.unknown_types > 0 {
+        problems.push(format!(
+            "{} event(s) that name types of objects that it does not describe",
+            counters.unknown_types
+        ));
+    }
+    let code = heap.catalog.unknown_code_frames();
+    if code > 0 {
+        problems.push(format!("{code} frame(s) of code that it does not describe"));
+    }
     Verdict {
         tape: heap.name.clone(),
         sound: !heap.is_damaged() && heap.ended_cleanly() && problems.is_empty(),

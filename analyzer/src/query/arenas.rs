@@ -100,10 +100,7 @@ pub fn arenas(heap: &Heap, moment: &Moment, below_percent: u32, query: &Query, r
         if !heap.is_live(row, moment) {
             continue;
         }
-        let level = Level {
-            size: u128::from(heap.allocations.size[row as usize]),
-            count: 1,
-        };
+        let level = heap.level_of(row);
         match space.find(row) {
             Found::Mapped(arena) => {
                 live[arena].add(level);
@@ -206,10 +203,7 @@ fn holders(space: &Space<'_>, inside: &[(usize, u32)], query: &Query, resolver: 
             })
         });
         let resident = residents.entry(arena).or_default().entry(holder).or_default();
-        resident.add(Level {
-            size: u128::from(heap.allocations.size[row as usize]),
-            count: 1,
-        });
+        resident.add(heap.level_of(row));
     }
     for (arena, residents) in residents {
         let mapped = space.level(arena);

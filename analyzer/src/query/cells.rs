@@ -19,11 +19,7 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    fn add(&mut self, size: u64, is_doubtful: bool) {
-        let block = Level {
-            size: u128::from(size),
-            count: 1,
-        };
+    fn add(&mut self, block: Level, is_doubtful: bool) {
         self.all.add(block);
         if is_doubtful {
             self.doubtful.add(block);
@@ -54,10 +50,7 @@ pub(crate) fn sum_rows(
         .fold(Cells::new, |mut cells, row| {
             if keep(row) {
                 let key = (rows.stack[row as usize], by.facts(heap, row, heap.process_of(row)));
-                cells
-                    .entry(key)
-                    .or_default()
-                    .add(rows.size[row as usize], is_doubtful(row));
+                cells.entry(key).or_default().add(heap.level_of(row), is_doubtful(row));
             }
             cells
         })
@@ -87,10 +80,7 @@ pub(crate) fn sum_live(heap: &Heap, moment: &Moment, filter: &Filter, by: &Group
                 heap.inherited(process, moment, |row| {
                     if wanted.accepts_inherited(row) {
                         let key = (heap.allocations.stack[row as usize], by.facts(heap, row, Some(process)));
-                        cells
-                            .entry(key)
-                            .or_default()
-                            .add(heap.allocations.size[row as usize], false);
+                        cells.entry(key).or_default().add(heap.level_of(row), false);
                     }
                 });
             }

@@ -36,10 +36,7 @@ pub fn domains(heap: &Heap) -> Domains {
     let (mut types, mut types_at_end) = (TypeShare::default(), TypeShare::default());
     let end = heap.end();
     for row in 0..heap.allocations.len() as u32 {
-        let level = Level {
-            size: u128::from(heap.allocations.size[row as usize]),
-            count: 1,
-        };
+        let level = heap.level_of(row);
         let kind = Kind::of_row(heap, row);
         let domain = &mut rows[Domain::of(heap.allocations.api[row as usize]) as usize];
         domain.allocated.add(level);

@@ -72,21 +72,35 @@ impl FromStr for Pattern {
 impl Pattern {
     /// Whether a frame matches.
     pub fn matches(&self, place: &Place) -> bool {
-        let path = |text: &crate::text::Text| self.glob.is_match(text.as_str()) || self.glob.is_match(text.basename());
-        let file = || place.file.as_ref().is_some_and(path);
+        let file = || place.file.as_ref().is_some_and(|file| self.matches_path(file));
         let function = || {
             place
                 .function
                 .as_ref()
                 .is_some_and(|name| self.glob.is_match(name.as_str()))
         };
-        let library = || path(&place.library);
+        let library = || self.matches_path(&place.library);
         match self.field {
             Field::Any => file() || function() || library(),
             Field::File => file(),
             Field::Function => function(),
             Field::Library => library(),
         }
+    }
+
+    /// Whether a stack matches, given the place that is shown for it and the one that tells its module. They differ where a line of Python
+    /// is shown and native code below it allocates.
+    fn matches_shown(&self, shown: Option<&Place>, library: Option<&Place>) -> bool {
+        let module = library.is_some_and(|place| self.matches_path(&place.library));
+        match self.field {
+            Field::Library => module,
+            Field::Any => module || shown.is_some_and(|place| self.matches(place)),
+            Field::File | Field::Function => shown.is_some_and(|place| self.matches(place)),
+        }
+    }
+
+    fn matches_path(&self, text: &Text) -> bool {
+        self.glob.is_match(text.as_str()) || self.glob.is_match(text.basename())
     }
 }
 
@@ -135,17 +149,9 @@ impl Filter {
         included
     }
 
-    /// Whether the patterns accept a stack by the place that is shown for it. Patterns on modules alone are held against the place that
-    /// tells the module.
+    /// Whether the patterns accept a stack by the place that is shown for it, and its module by the place that tells that.
     pub(crate) fn accepts_shown(&self, shown: Option<&Place>, library: Option<&Place>) -> bool {
-        let matches = |pattern: &Pattern| {
-            let place = if pattern.field == Field::Library {
-                library
-            } else {
-                shown
-            };
-            place.is_some_and(|place| pattern.matches(place))
-        };
+        let matches = |pattern: &Pattern| pattern.matches_shown(shown, library);
         (self.include.is_empty() || self.include.iter().any(matches)) && !self.exclude.iter().any(matches)
     }
 

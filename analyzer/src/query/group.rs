@@ -35,6 +35,21 @@ pub enum Group {
 }
 
 impl Group {
+    /// All of them.
+    pub const ALL: [Group; 11] = [
+        Group::Line,
+        Group::File,
+        Group::Traceback,
+        Group::Function,
+        Group::Library,
+        Group::Thread,
+        Group::Process,
+        Group::Api,
+        Group::Domain,
+        Group::Size,
+        Group::Type,
+    ];
+
     /// Whether the stack decides the key.
     pub fn is_by_stack(self) -> bool {
         self.bits() == 0
@@ -187,17 +202,11 @@ mod tests {
 
     #[test]
     fn any_three_properties_fit() {
-        let all = [
-            Group::Thread,
-            Group::Process,
-            Group::Api,
-            Group::Domain,
-            Group::Size,
-            Group::Type,
-        ];
-        for a in all {
-            for b in all {
-                for c in all {
+        let all = Group::ALL.into_iter().filter(|group| !group.is_by_stack());
+        let all: Vec<Group> = all.collect();
+        for &a in &all {
+            for &b in &all {
+                for &c in &all {
                     let Ok(grouping) = Grouping::new(&[a, b, c]) else {
                         continue;
                     };

@@ -50,6 +50,17 @@ impl KeyFrame {
         }
     }
 
+    /// The function, unless the location tells it already.
+    pub fn function_beside(&self) -> Option<&Text> {
+        let location = self.location.as_str();
+        self.function.as_ref().filter(|function| {
+            let inside = location
+                .strip_suffix(')')
+                .and_then(|rest| rest.strip_suffix(function.as_str()));
+            location != function.as_str() && !inside.is_some_and(|rest| rest.ends_with('('))
+        })
+    }
+
     fn find_source(&mut self, sources: &Sources) {
         self.source = self.place.as_ref().and_then(|(file, line)| sources.line(file, *line));
     }

@@ -63,6 +63,7 @@ impl MappingChange {
 pub(super) struct Digest {
     pub weight: u64,
     pub unknown_threads: u64,
+    pub unknown_types: u64,
     pub births: Vec<Birth>,
     pub mappings: Vec<MappingChange>,
     /// Heap operations by address shard, each in the order of events. Births are numbered within this block.
@@ -83,6 +84,7 @@ impl Digest {
         let mut digest = Digest {
             weight: 0,
             unknown_threads: 0,
+            unknown_types: 0,
             births: Vec::new(),
             mappings: Vec::new(),
             ops: (0..SHARDS).map(|_| Vec::new()).collect(),
@@ -113,7 +115,9 @@ impl Digest {
         let process = catalog.process_of(thread);
         self.unknown_threads += u64::from(process.is_none());
         let stack = |stack: StackId| catalog.stacks.resolve(generation, stack);
-        let kind = catalog.known_type(kind);
+        let known = catalog.known_type(kind);
+        self.unknown_types += u64::from(known != kind);
+        let kind = known;
         let birth = |api: AllocApi, address: Address, size: Bytes, id: StackId, flags: Flags| Birth {
             event: number,
             address,

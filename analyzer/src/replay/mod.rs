@@ -7,7 +7,7 @@ mod block;
 mod inherit;
 mod matching;
 
-use crate::table::{Allocations, Clock, Counters, Gap, Heap, Mappings};
+use crate::table::{Allocations, Clock, Counters, Gap, Heap, Mappings, Scale};
 use crate::tape::{Catalog, Tape};
 use crate::text::Text;
 use block::Digest;
@@ -72,6 +72,7 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
         for digest in &mut readable {
             counters.events += digest.weight;
             counters.unknown_threads += digest.unknown_threads;
+            counters.unknown_types += digest.unknown_types;
             for change in digest.mappings.drain(..) {
                 change.apply(&mut mappings);
             }
@@ -83,6 +84,7 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     let matched = matcher.finish(&rows, &catalog, &mut counters);
     counters.allocations = rows.len() as u64;
     counters.bytes_allocated = rows.size.par_iter().map(|&size| u128::from(size)).sum();
+    let scale = Scale::new(catalog.header.options.sample_bytes);
     damage.sort_by_key(|d| (d.offset, d.length));
 
     Heap {
@@ -97,6 +99,7 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
         damage,
         ending: tape.scan().ending.clone(),
         file_length: tape.length(),
+        scale,
         peak: OnceLock::new(),
     }
 }

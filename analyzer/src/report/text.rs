@@ -75,7 +75,10 @@ pub fn text_statistics(report: &Statistics, title: &str, options: TextOptions) -
 
 /// How much a table by type cannot tell.
 fn type_share(types: &TypeShare, units: Units) -> String {
-    let share = types.untyped.count as f64 * 100.0 / types.objects.count.max(1) as f64;
+    if types.objects.count == 0 {
+        return "no python obj block is among them".to_owned();
+    }
+    let share = types.untyped.count as f64 * 100.0 / types.objects.count as f64;
     format!(
         "{} of {} python obj blocks ({share:.1} %) hold no object or one of unknown type: size={}",
         types.untyped.count,
@@ -121,11 +124,9 @@ fn source(line: Option<&Text>, indent: &str, text: &mut String) {
 
 fn traceback(key: &Key, options: TextOptions, text: &mut String) {
     let mut print = |frame: &KeyFrame| {
-        let _ = match &frame.function {
-            Some(function) if !frame.location.as_str().contains(function.as_str()) => {
-                writeln!(text, "    {} in {function}", frame.location)
-            }
-            _ => writeln!(text, "    {}", frame.location),
+        let _ = match frame.function_beside() {
+            Some(function) => writeln!(text, "    {} in {function}", frame.location),
+            None => writeln!(text, "    {}", frame.location),
         };
         source(frame.source.as_ref(), "        ", text);
     };
@@ -222,10 +223,7 @@ fn nodes(children: &[Node], omitted: usize, total: u128, indent: &str, units: Un
         } else {
             node.total.size as f64 * 100.0 / total as f64
         };
-        let name = match &node.frame.function {
-            Some(function) if node.frame.location.as_str().contains(function.as_str()) => {
-                node.frame.location.to_string()
-            }
+        let name = match node.frame.function_beside() {
             Some(function) => format!("{function} ({})", node.frame.location),
             None => node.frame.location.to_string(),
         };

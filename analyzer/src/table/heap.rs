@@ -1,6 +1,6 @@
 //! The whole recording, ready for questions.
 
-use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Mappings, Sweep, NEVER};
+use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Mappings, Scale, Sweep, NEVER};
 use crate::tape::Catalog;
 use crate::text::Text;
 use heaptape_format::Ending;
@@ -41,6 +41,8 @@ pub struct Counters {
     pub inherited_frees: u64,
     /// Heap events of threads that the tape does not describe.
     pub unknown_threads: u64,
+    /// Events that name types of objects that the tape does not describe.
+    pub unknown_types: u64,
     /// Rows that did not fit into the table.
     pub overflow: u64,
 }
@@ -86,10 +88,18 @@ pub struct Heap {
     pub ending: Ending,
     /// Length of the file in bytes.
     pub file_length: u64,
+    /// What a row counts for.
+    pub scale: Scale,
     pub(crate) peak: OnceLock<Option<(EventNo, Level)>>,
 }
 
 impl Heap {
+    /// The blocks and bytes that a row counts for: itself, or what it stands for in a sample.
+    #[inline]
+    pub fn level_of(&self, row: u32) -> Level {
+        self.scale.level(row, self.allocations.size[row as usize])
+    }
+
     /// The event at which a row stopped being alive: its free, or the end of its process, or [`NEVER`].
     ///
     /// The state just before the end of the process still has it.
@@ -256,5 +266,13 @@ impl Heap {
             ));
         }
         notes
+    }
+    /// What whoever reads the numbers must know although nothing is missing.
+    pub fn remark(&self) -> Option<String> {
+        let mean = self.catalog.header.options.sample_bytes.filter(|&mean| mean > 0)?;
+        Some(format!(
+            "{}: a sample of one block in {mean} bytes was recorded: sizes and counts are estimates from it",
+            self.name
+        ))
     }
 }

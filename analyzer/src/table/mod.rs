@@ -8,6 +8,7 @@ mod domain;
 mod heap;
 mod inherited;
 mod mappings;
+mod scale;
 mod sweep;
 
 pub use allocations::{AllocIx, Allocation, Allocations, Flags, NEVER};
@@ -16,4 +17,5 @@ pub use domain::Domain;
 pub use heap::{Counters, Gap, Heap, Moment};
 pub use inherited::{InheritedDeath, Lineage};
 pub use mappings::{MappingKind, MappingRow, Mappings};
+pub use scale::Scale;
 pub use sweep::{Level, Sweep};

@@ -62,12 +62,12 @@ impl<'a> Sweep<'a> {
                 return;
             }
             while let Some(row) = births.next_if(|&row| rows.birth[row as usize] == event.get()) {
-                level.size += u128::from(rows.size[row as usize]);
-                level.count += 1;
+                level.add(self.heap.level_of(row));
             }
             while let Some(row) = deaths.next_if(|&row| self.heap.effective_death(row) == event) {
-                level.size -= u128::from(rows.size[row as usize]);
-                level.count -= 1;
+                let gone = self.heap.level_of(row);
+                level.size -= gone.size;
+                level.count -= gone.count;
             }
             step(event, level);
         }

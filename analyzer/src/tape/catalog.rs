@@ -1,6 +1,6 @@
 //! Everything a tape says that is not an event: processes, threads, modules, markers, samples, losses, stacks.
 
-use super::stacks::{Interner, StackTable};
+use super::stacks::{FrameIx, Interner, PlaceKind, StackTable};
 use crate::text::Text;
 use heaptape_format::read_tables;
 use heaptape_format::record::{Header, LossCause, MemorySample, Module, Placed, ProcessEnd, ProcessOrigin, Record};
@@ -304,6 +304,16 @@ impl Catalog {
     /// A code object by its id.
     pub fn code(&self, code: CodeIx) -> Option<&CodeInfo> {
         self.codes.get(code.get() as usize)
+    }
+
+    /// Frames of code objects that the tape does not describe.
+    pub fn unknown_code_frames(&self) -> usize {
+        let frames = (0..self.stacks.frame_count() as u32).map(FrameIx);
+        let is_unknown = |frame: &FrameIx| match self.stacks.kind(*frame) {
+            PlaceKind::Python { code, .. } => self.code(code).is_none(),
+            _ => false,
+        };
+        frames.filter(is_unknown).count()
     }
 
     /// The type itself if the tape names it, else the unknown one.

@@ -4,11 +4,11 @@ use heaptape::replay::replay;
 use heaptape::table::Heap;
 use heaptape::tape::Tape;
 use heaptape_format::record::{
-    End, Frame, Header, Marker, MemorySample, Module, Process, ProcessEnd, ProcessOrigin, Record, Thread,
+    Code, End, Frame, Header, Marker, MemorySample, Module, Process, ProcessEnd, ProcessOrigin, Record, Runtime, Thread,
 };
 use heaptape_format::{
-    Address, AllocApi, Bytes, Event, FrameId, MapApi, Micros, ModuleIx, Op, ProcessIx, StackId, ThreadIx, Writer,
-    WriterOptions,
+    Address, AllocApi, Bytes, CodeIx, Event, FrameId, MapApi, Micros, ModuleIx, Op, ProcessIx, StackId, ThreadIx,
+    TypeIx, Writer, WriterOptions,
 };
 use std::path::Path;
 
@@ -108,6 +108,92 @@ impl Recording {
             process: ProcessIx(process),
             end: ProcessEnd::Exit(status),
         })
+    }
+
+    pub fn code(&mut self, name: &[u8], file: &[u8]) -> &mut Self {
+        self.record(Record::Code(Code {
+            process: ProcessIx(0),
+            name: name.to_vec(),
+            file: file.to_vec(),
+            first_line: 1,
+        }))
+    }
+
+    pub fn object_type(&mut self, name: &[u8]) -> &mut Self {
+        self.record(Record::Type { name: name.to_vec() })
+    }
+
+    pub fn runtime(&mut self, name: &[u8], types: bool, note: &[u8]) -> &mut Self {
+        self.record(Record::Runtime(Runtime {
+            process: ProcessIx(0),
+            name: name.to_vec(),
+            frames: types,
+            types,
+            note: note.to_vec(),
+        }))
+    }
+
+    /// A stack of any frames, outermost first.
+    pub fn frames(&mut self, frames: &[Frame]) -> StackId {
+        frames.iter().fold(StackId::ROOT, |parent, &frame| {
+            let frame = self.writer.frame(frame);
+            self.writer.stack(parent, frame)
+        })
+    }
+
+    /// A block of one of Python's allocators.
+    pub fn python(&mut self, thread: u32, api: AllocApi, address: u64, size: u64, stack: StackId) -> &mut Self {
+        self.op(
+            thread,
+            Op::Alloc {
+                api,
+                address: Address(address),
+                size: Bytes(size),
+                stack,
+            },
+        );
+        self
+    }
+
+    /// An object, and its type.
+    pub fn object(&mut self, thread: u32, address: u64, size: u64, stack: StackId, kind: u32) -> &mut Self {
+        self.python(thread, AllocApi::PyObj, address, size, stack)
+            .typed(thread, address, kind)
+    }
+
+    pub fn typed(&mut self, thread: u32, address: u64, kind: u32) -> &mut Self {
+        self.op(
+            thread,
+            Op::Typed {
+                address: Address(address),
+                kind: TypeIx(kind),
+            },
+        );
+        self
+    }
+
+    pub fn arena(&mut self, thread: u32, address: u64, length: u64, stack: StackId) -> &mut Self {
+        self.op(
+            thread,
+            Op::Map {
+                api: MapApi::PyArena,
+                address: Address(address),
+                length: Bytes(length),
+                stack,
+            },
+        );
+        self
+    }
+
+    pub fn unmap(&mut self, thread: u32, address: u64, length: u64) -> &mut Self {
+        self.op(
+            thread,
+            Op::Unmap {
+                address: Address(address),
+                length: Bytes(length),
+            },
+        );
+        self
     }
 
     /// A stack of return addresses in a module, outermost first.
@@ -272,6 +358,90 @@ pub fn service() -> Vec<u8> {
     tape.resize(0, 0x10_0000, 80 << 10, main)
         .relocate(0, 0x10_0000, 0xa0_0000, 100 << 10, main);
     tape.wait(500_000).marker(b"busy").end_process(0, 0);
+    tape.finish()
+}
+
+/// Native code of a module.
+#[allow(dead_code)]
+pub fn native(module: u32, offset: u64) -> Frame {
+    Frame::Native {
+        module: ModuleIx(module),
+        offset,
+    }
+}
+
+/// A line of Python.
+#[allow(dead_code)]
+pub fn line(code: u32, line: u32) -> Frame {
+    Frame::Python {
+        code: CodeIx(code),
+        line,
+    }
+}
+
+/// A Python service: sessions that are never closed, with a buffer each from a C library; requests that come and go; three arenas of which
+/// one is nearly empty; a forked worker.
+#[allow(dead_code)]
+pub fn python_service() -> Vec<u8> {
+    const OBJECTS: u64 = 0x7000_0000;
+    let mut tape = Recording::new(64);
+    tape.process(100, ProcessOrigin::Exec, b"/opt/device/python3")
+        .thread(0, 100, b"python3")
+        .module(b"/opt/device/python3", b"")
+        .module(b"/opt/device/libsqlite3.so.0", b"")
+        .runtime(b"CPython 3.11.2", true, b"")
+        .code(b"<module>", b"/srv/app/service.py")
+        .code(b"handle", b"/srv/app/handlers.py")
+        .code(b"Session.open", b"/srv/app/session.py")
+        .object_type(b"dict")
+        .object_type(b"str")
+        .object_type(b"session.Session");
+    let (main, eval, alloc) = (native(0, 0x100), native(0, 0x200), native(0, 0x300));
+    let startup = tape.frames(&[main, native(0, 0x150)]);
+    let request = [main, eval, line(0, 120), eval, line(1, 17)];
+    let open = [&request[..], &[eval, line(2, 44)]].concat();
+    let text = tape.frames(&[&request[..], &[alloc]].concat());
+    let session = tape.frames(&[&open[..], &[alloc]].concat());
+    let keys = tape.frames(&[&open[..], &[native(0, 0x340)]].concat());
+    let buffer = tape.frames(&[&open[..], &[native(1, 0x500), native(1, 0x700)]].concat());
+    tape.arena(0, OBJECTS, 256 << 10, startup)
+        .arena(0, OBJECTS + (256 << 10), 256 << 10, startup)
+        .arena(0, OBJECTS + (1 << 20), 256 << 10, startup);
+    tape.python(0, AllocApi::PyRaw, 0x1000, 5000, startup)
+        .python(0, AllocApi::PyMem, 0x4000, 70_000, startup)
+        .wait(500_000)
+        .marker(b"ready");
+    // The first arena fills up.
+    for block in 0..400 {
+        tape.object(0, OBJECTS + block * 512, 500, text, 2);
+    }
+    for request in 0..100u64 {
+        tape.wait(100_000);
+        let at = OBJECTS + (256 << 10) + request * 512;
+        tape.object(0, at, 200, text, 2);
+        tape.object(0, at + 0x100, 64, session, 3)
+            .python(0, AllocApi::PyMem, 0x20_0000 + request * 1024, 600, keys)
+            .object(0, at + 0x180, 60, session, if request % 10 == 0 { 1 } else { 3 })
+            .alloc(0, 0x40_0000 + request * 1024, 300, buffer);
+        tape.free(0, at);
+        if request % 2 == 0 {
+            tape.free(0, at + 0x100).free(0, at + 0x180);
+        }
+        if request == 50 {
+            tape.marker(b"busy");
+        }
+    }
+    // Somebody's one object in the last arena, whose type is said much later; one that holds none.
+    tape.python(0, AllocApi::PyObj, OBJECTS + (1 << 20), 48, session)
+        .typed(0, OBJECTS + (1 << 20), 0);
+    tape.python(0, AllocApi::PyObj, OBJECTS + (1 << 20) + 64, 56, text)
+        .flush()
+        .typed(0, OBJECTS + (1 << 20) + 64, 1);
+    tape.process(200, ProcessOrigin::Fork(ProcessIx(0)), b"/opt/device/python3")
+        .thread(1, 200, b"worker");
+    tape.object(1, OBJECTS + (1 << 20) + 128, 64, session, 3)
+        .free(1, OBJECTS + (1 << 20));
+    tape.wait(500_000).end_process(1, 0).end_process(0, 0);
     tape.finish()
 }
 

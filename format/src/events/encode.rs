@@ -128,7 +128,7 @@ impl Encoder {
     }
 
     /// Adds an event. Time must not decrease. Not for an event that [`Encoder::is_told`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn event(&mut self, event: &Event, process: ProcessIx) {
         self.tick(event.time);
         self.switch(event.thread);

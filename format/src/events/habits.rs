@@ -122,3 +122,19 @@ impl<'a> Expected<'a> {
         site(self.sites, stack)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_are_as_long_as_the_specification_says() {
+        let specification = include_str!("../../../docs/FORMAT.md");
+        for text in [
+            format!("Both tables have {CONTEXTS} entries"),
+            format!("kept in {SITES} entries by stack id modulo {SITES},"),
+        ] {
+            assert!(specification.contains(&text), "{text}");
+        }
+    }
+}

@@ -16,6 +16,11 @@ pub trait Sink {
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// Waits a little for a sink that can take no more just now.
     fn wait(&mut self);
+    /// What somebody else has done to the file that now should hold `written` bytes, if that makes a tape of it that nobody can read. Not every sink can tell.
+    fn disturbance(&self, written: u64) -> Option<&'static str> {
+        let _ = written;
+        None
+    }
 }
 
 impl Sink for std::fs::File {
@@ -37,6 +42,15 @@ impl Sink for std::fs::File {
         };
         // Whatever comes of it, the caller writes again.
         let _ = poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&patience));
+    }
+
+    fn disturbance(&self, written: u64) -> Option<&'static str> {
+        use std::os::unix::fs::MetadataExt;
+        let facts = self.metadata().ok().filter(|facts| facts.is_file())?;
+        if facts.len() != written {
+            return Some("another program has written to the tape, or cut it");
+        }
+        (facts.nlink() == 0).then_some("the tape was deleted while it was being written")
     }
 }
 
@@ -66,6 +80,10 @@ impl<S: Sink> Output<S> {
         if self.error.is_some() {
             return;
         }
+        self.check();
+        if self.error.is_some() {
+            return;
+        }
         match self.write_all(blocks) {
             Ok(()) => self.written += blocks.len() as u64,
             Err(error) => {
@@ -73,6 +91,13 @@ impl<S: Sink> Output<S> {
                 let _ = self.sink.truncate(self.written);
                 self.error = Some(error);
             }
+        }
+    }
+
+    /// Looks whether somebody else has been at the file. What is there then is no longer ours to repair.
+    pub fn check(&mut self) {
+        if self.error.is_none() {
+            self.error = self.sink.disturbance(self.written).map(io::Error::other);
         }
     }
 
@@ -129,6 +154,10 @@ pub mod testing {
         pub fail_at: Option<(u32, i32)>,
         /// Every other call is interrupted or takes one byte only.
         pub fussy: bool,
+        /// No more bytes than this fit.
+        pub capacity: Option<usize>,
+        /// Somebody else has been at the file from this call on.
+        pub disturbed_at: Option<u32>,
     }
 
     impl Sink for Faulty {
@@ -154,6 +183,11 @@ pub mod testing {
                     _ => {}
                 }
             }
+            let room = self.capacity.map_or(usize::MAX, |capacity| capacity - self.bytes.len());
+            let bytes = &bytes[..bytes.len().min(room)];
+            if bytes.is_empty() {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
             self.bytes.extend_from_slice(bytes);
             Ok(bytes.len())
         }
@@ -164,6 +198,13 @@ pub mod testing {
         }
 
         fn wait(&mut self) {}
+
+        fn disturbance(&self, written: u64) -> Option<&'static str> {
+            assert_eq!(written, self.bytes.len() as u64);
+            self.disturbed_at
+                .filter(|at| self.calls + 1 >= *at)
+                .map(|_| "somebody was here")
+        }
     }
 }
 
@@ -208,5 +249,57 @@ mod tests {
                 assert_eq!(output.written(), whole.len() as u64);
             }
         }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_any_byte_holds_whole_blocks() {
+        let blocks = [&b"first"[..], b"second", b"third"];
+        for capacity in 0..=17 {
+            let mut output = Output::new(Faulty {
+                capacity: Some(capacity),
+                ..Faulty::default()
+            });
+            for block in blocks {
+                output.write(block);
+            }
+            let whole = match capacity {
+                0..5 => "",
+                5..11 => "first",
+                11..16 => "firstsecond",
+                _ => "firstsecondthird",
+            };
+            assert_eq!(output.sink().bytes, whole.as_bytes(), "{capacity} bytes");
+            assert_eq!(output.error().is_some(), whole.len() < 16);
+        }
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_has_changed_is_written_no_further() {
+        let mut output = Output::new(Faulty {
+            disturbed_at: Some(2),
+            ..Faulty::default()
+        });
+        output.write(b"first");
+        output.write(b"second");
+        output.write(b"third");
+        assert_eq!(output.sink().bytes, b"first");
+        assert_eq!(output.error().unwrap().to_string(), "somebody was here");
+    }
+
+    #[test]
+    fn a_real_file_tells_when_it_was_cut_or_deleted() {
+        let path = std::env::temp_dir().join(format!("heaptape-disturbed-{}", std::process::id()));
+        let mut file = std::fs::File::create(&path).unwrap();
+        Sink::write(&mut file, b"12345").unwrap();
+        assert_eq!(file.disturbance(5), None);
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(2)
+            .unwrap();
+        assert!(file.disturbance(5).unwrap().contains("cut"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(file.disturbance(2).unwrap().contains("deleted"));
     }
 }

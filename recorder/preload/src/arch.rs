@@ -12,9 +12,9 @@ global_asm!(
     ".globl heaptape_local",
     ".hidden heaptape_local",
     ".type heaptape_local, @object",
-    ".size heaptape_local, 64",
+    ".size heaptape_local, 128",
     "heaptape_local:",
-    ".zero 64",
+    ".zero 128",
     ".popsection",
 );
 
@@ -45,6 +45,17 @@ pub fn local() -> &'static Local {
     }
 }
 
+/// The thread pointer: where libc keeps its descriptor of the calling thread.
+#[inline(always)]
+pub fn thread_pointer() -> usize {
+    let address: usize;
+    // SAFETY: the first word that the thread pointer points to is that pointer itself.
+    unsafe {
+        asm!("mov {address}, qword ptr fs:[0]", address = out(reg) address, options(nostack, pure, readonly));
+    }
+    address
+}
+
 /// The CPU's counter now.
 #[inline(always)]
 pub fn stamp() -> u64 {
@@ -62,23 +73,59 @@ pub fn stamp_after() -> u64 {
     }
 }
 
-/// Calls `function(argument)` on another stack that ends at `top`.
+/// Calls `function(argument)` on another stack that ends at `top`. Comes back too when `function` is left by [`rescue`].
 ///
 /// # Safety
 /// `top` must be 16-byte aligned, with enough writable memory below that nobody else uses meanwhile. `function` must not unwind.
 pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8), argument: *mut u8) {
-    // SAFETY: the stack pointer is kept in a callee-saved register; everything else is clobbered as in any call.
+    let place = &local().rescue;
+    let outer = place.get();
+    // SAFETY: the stack pointer is kept in a callee-saved register and, for a rescue, in the thread-local block; what the compiler does not let us name as
+    // changed (rbx, rbp) lies on the stack, all other registers are named.
     unsafe {
         asm!(
+            "push rbp",
+            "push rbx",
+            "lea rax, [rip + 2f]",
+            "push rax",
             "mov r12, rsp",
+            "mov qword ptr [{place}], rsp",
             "mov rsp, {top}",
             "call {function}",
             "mov rsp, r12",
+            "pop rax",
+            "2:",
+            "pop rbx",
+            "pop rbp",
+            out("rax") _,
+            place = in(reg) place.as_ptr(),
             top = in(reg) top,
             function = in(reg) function,
             inout("rdi") argument => _,
             out("r12") _,
+            out("r13") _,
+            out("r14") _,
+            out("r15") _,
             clobber_abi("C"),
         );
+    }
+    place.set(outer);
+}
+
+/// Goes on behind the innermost [`call_on_stack`] of this thread, as if the function called there had returned. Returns when there is none.
+pub fn rescue() {
+    let place = local().rescue.get();
+    if place == 0 {
+        return;
+    }
+    // SAFETY: the stack pointer stored by a call of `call_on_stack` that has not come back (it takes it away then); the place to go on lies there.
+    unsafe {
+        asm!(
+            "mov rsp, {place}",
+            "pop rax",
+            "jmp rax",
+            place = in(reg) place,
+            options(noreturn),
+        )
     }
 }

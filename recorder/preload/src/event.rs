@@ -6,9 +6,11 @@
 
 use crate::capture::Stack;
 use crate::life::{self, Recording};
+use crate::sample;
 use crate::stack;
 use crate::thread::{self, Doing, Level, Local, Thread, LEVELS};
 use crate::{arch, sys};
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use heaptape_shm::entry::{kind, note, Head};
 use heaptape_shm::ring::Full;
@@ -32,6 +34,27 @@ impl Site {
         // SAFETY: the hooks' entries pass the place where the call has put it.
         unsafe { *self.slot }
     }
+
+    /// The slot and the low bits of what it holds, in one word: addresses have at most 47 bits.
+    #[inline(always)]
+    pub fn mark(self) -> usize {
+        (self.slot as usize) << 16 | self.caller() & 0xffff
+    }
+}
+
+/// Is the event that left this mark still being written beneath us, whose own site is at `slot` on the same stack? If not, it was left by a jump out of a signal
+/// handler, and will never be finished. `stack` is what is known to be this thread's stack.
+fn lives(mark: usize, slot: usize, stack: core::ops::Range<usize>) -> bool {
+    let site = mark >> 16;
+    if stack::is_cold(site) {
+        return true;
+    }
+    // What is beneath us lies further out; and its return address is still there, unless somebody else's frame has taken the place.
+    // SAFETY: aligned, and on this thread's own stack, further out than we are.
+    site > slot
+        && !(stack.contains(&site)
+            && stack.contains(&slot)
+            && unsafe { *(site as *const usize) } & 0xffff != mark & 0xffff)
 }
 
 /// How long a thread without space waits before it looks whether the collector lives, milliseconds.
@@ -57,9 +80,10 @@ pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
     let local = arch::local();
     let mut thread = local.thread.get();
     let mut level = 0;
-    let outer = local.doing.get();
+    let mut outer = local.doing.get();
     if outer != Doing::Nothing {
-        level = interrupted(local, site)?;
+        level = interrupted(recording, local, site)?;
+        outer = local.doing.get();
     }
     // SAFETY: thread states are never unmapped.
     let slot = match unsafe { thread.as_ref() } {
@@ -74,7 +98,7 @@ pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
             unsafe { (*thread).slot(level) }?
         }
     };
-    local.sites[level].set(site.slot as usize);
+    local.sites[level].set(site.mark());
     local.level.set(level as u32);
     local.doing.set(Doing::Writing);
     slot.inflight.store(BUSY, Ordering::Relaxed);
@@ -112,32 +136,49 @@ fn admit(recording: Recording, local: &'static Local, level: usize) -> Option<*m
 /// A hook was called while this thread was not about the target's own business. The level to write at, if at all.
 #[cold]
 #[inline(never)]
-fn interrupted(local: &'static Local, site: Site) -> Option<usize> {
+fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Option<usize> {
+    let slot = site.slot as usize;
     match local.doing.get() {
-        Doing::Nothing | Doing::Forwarding => Some(0),
+        Doing::Nothing | Doing::Forwarding => return Some(0),
         // While a block is freed, whatever is allocated is another one.
-        Doing::Python if local.block.get() != 0 => Some(0),
-        Doing::Muted | Doing::Python | Doing::PythonWriting => None,
-        Doing::Writing => {
-            // SAFETY: a thread that is writing has a state.
-            let thread = unsafe { local.thread.get().as_mut() }?;
-            let level = (local.level.get() as usize).min(LEVELS - 1);
-            if site.slot as usize > local.sites[level].get() && !sys::on_signal_stack() {
-                // The event below us on this stack was left by a jump out of a signal handler, and will never be finished.
-                for level in 0..=level {
-                    thread::abandon(thread, level);
-                }
-                return Some(0);
-            }
-            if level + 1 < LEVELS {
-                return Some(level + 1);
-            }
-            if let Some(slot) = thread.slot(0) {
-                slot.lost_nested.fetch_add(1, Ordering::Relaxed);
-            }
-            None
-        }
+        Doing::Python if local.block.get() != 0 => return Some(0),
+        Doing::Muted | Doing::Python | Doing::PythonWriting => return None,
+        // What libc does on our behalf; a signal handler would be on another stack.
+        Doing::Cold if stack::is_cold(slot) => return None,
+        Doing::Cold | Doing::Writing => {}
     }
+    // SAFETY: thread states are never unmapped; this one is the calling thread's.
+    let Some(thread) = (unsafe { local.thread.get().as_mut() }) else {
+        // A handler has come while its thread is being taken in.
+        recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+        return None;
+    };
+    let deepest = (local.level.get() as usize).min(LEVELS - 1);
+    let lives = |mark: &Cell<usize>| lives(mark.get(), slot, thread.cache.bounds());
+    let mut alive = local.sites[..=deepest]
+        .iter()
+        .rposition(lives)
+        .map_or(0, |level| level + 1);
+    if alive <= deepest && sys::on_signal_stack() {
+        alive = deepest + 1;
+    }
+    if alive <= deepest {
+        for level in alive..=deepest {
+            thread::abandon(thread, level);
+        }
+        stack::abandon(alive);
+        local.rescue.set(0);
+        local
+            .doing
+            .set(if alive == 0 { Doing::Nothing } else { Doing::Writing });
+    }
+    if alive < LEVELS {
+        return Some(alive);
+    }
+    if let Some(slot) = thread.slot(0) {
+        slot.lost_nested.fetch_add(1, Ordering::Relaxed);
+    }
+    None
 }
 
 impl Writer {
@@ -147,6 +188,7 @@ impl Writer {
         core::sync::atomic::compiler_fence(Ordering::SeqCst);
         self.slot.inflight.store(IDLE, Ordering::Release);
         self.local.level.set(self.level.saturating_sub(1));
+        self.local.quick.set(self.recording.quick());
         self.local.doing.set(self.outer);
     }
 
@@ -278,16 +320,26 @@ impl Writer {
     }
 
     /// Writes what a `realloc` did. The stack is taken and the room found first, then `call` runs between the two stamps: nothing waits while the
-    /// collector waits for the event in flight. `outcome` tells what has happened.
+    /// collector waits for the event in flight. `outcome` tells what has happened. With the result, whether there is a block now that was recorded.
     #[inline(always)]
     pub fn around<T>(
         self,
         api: u8,
         flags: u16,
         site: Site,
+        change: Change,
         call: impl FnOnce() -> T,
         outcome: impl FnOnce(&T) -> Outcome,
-    ) -> T {
+    ) -> (T, bool) {
+        let Change { old, size } = change;
+        let known = sample::dies(&self.recording, old);
+        let wanted = sample::wants(&self.recording, size);
+        if !known && !wanted {
+            self.end();
+            let result = call();
+            outcome(&result);
+            return (result, false);
+        }
         let stack = Stack::take(self, site);
         let room = self.room(6 + stack.push as usize);
         let before = self.stamp();
@@ -295,25 +347,39 @@ impl Writer {
         let result = call();
         let mut kept = false;
         match (room, outcome(&result)) {
-            (None, _) | (_, Outcome::Nothing) => {}
-            (Some(room), Outcome::Freed { old }) => {
+            (_, Outcome::Nothing) => {
+                if known {
+                    sample::born(&self.recording, old);
+                }
+            }
+            (None, _) => {}
+            (Some(room), Outcome::Moved { new }) if wanted => {
+                sample::born(&self.recording, new);
+                let fixed = if known {
+                    let mut head = stack.head(kind::REALLOC, api);
+                    head.flags |= flags;
+                    fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
+                    6
+                } else {
+                    let mut head = stack.head(kind::ALLOC, api);
+                    head.flags |= flags;
+                    fill(room, head, self.stamp(), &[new, size], stack.fresh());
+                    4
+                };
+                stack.fill_woven(self, &room[fixed..]);
+                self.publish(fixed + stack.push as usize);
+                kept = true;
+            }
+            (Some(room), Outcome::Freed | Outcome::Moved { .. }) => {
                 let mut head = bare_head(kind::FREE, 0);
                 head.flags = flags;
                 fill(room, head, before, &[old], &[]);
                 self.publish(3);
             }
-            (Some(room), Outcome::Moved { old, new, size }) => {
-                let mut head = stack.head(kind::REALLOC, api);
-                head.flags |= flags;
-                fill(room, head, self.stamp(), &[new, size, old, before], stack.fresh());
-                stack.fill_woven(self, &room[6..]);
-                self.publish(6 + stack.push as usize);
-                kept = true;
-            }
         }
         stack.done(self, kept);
         self.end();
-        result
+        (result, kept)
     }
 
     /// Writes an unmapping, stamped before the real call, if that succeeds.
@@ -359,12 +425,29 @@ impl Writer {
 
     /// Runs what may call libc, on a stack of ours. `None` when there is none free.
     pub fn muted<T>(self, run: impl FnOnce() -> T) -> Option<T> {
-        stack::on_cold_stack(|| {
-            self.local.doing.set(Doing::Muted);
-            let result = run();
-            self.local.doing.set(Doing::Writing);
-            result
-        })
+        let result = stack::on_cold_stack(|| {
+            self.local.doing.set(Doing::Cold);
+            run()
+        });
+        // Here, for it may have ended halfway.
+        self.local.doing.set(Doing::Writing);
+        result
+    }
+}
+
+/// What a `realloc` was asked for.
+#[derive(Clone, Copy)]
+pub struct Change {
+    /// The block.
+    old: u64,
+    /// The bytes that it is to have.
+    size: u64,
+}
+
+impl Change {
+    /// Of this block to this many bytes.
+    pub const fn of(old: u64, size: u64) -> Change {
+        Change { old, size }
     }
 }
 
@@ -373,18 +456,11 @@ pub enum Outcome {
     /// It failed.
     Nothing,
     /// It only freed.
-    Freed {
-        /// The block.
-        old: u64,
-    },
-    /// The block is somewhere else, or has another size.
+    Freed,
+    /// The block has its new size, here or somewhere else.
     Moved {
-        /// Where it was.
-        old: u64,
         /// Where it is.
         new: u64,
-        /// Its size.
-        size: u64,
     },
 }
 
@@ -412,16 +488,6 @@ pub fn fill(room: &[AtomicU64], head: Head, stamp: u64, fields: &[u64], frames: 
     }
     for (word, frame) in rest.iter().zip(frames) {
         word.store(frame.return_address() as u64, Ordering::Relaxed);
-    }
-}
-
-/// Gives the calling thread its state, if it has none and is to be recorded.
-#[cold]
-#[inline(never)]
-pub fn greet() {
-    let slot: usize = 0;
-    if let Some(writer) = life::recording_now().and_then(|recording| begin(recording, Site { slot: &slot, fp: 0 })) {
-        writer.end();
     }
 }
 

@@ -1,12 +1,14 @@
 //! The table of hooks, and what each does. A hook forwards, and records what the real function did.
 #![allow(unsafe_code)]
 
-use crate::event::{self, Outcome, Site};
+use crate::event::{self, Change, Outcome, Site};
 use crate::life;
 use crate::modules;
 use crate::python::domains::{self, Mapping};
 use crate::python::types;
+use crate::quick;
 use crate::real;
+use crate::sample;
 use crate::stub::stubs;
 use crate::thread::Doing;
 use crate::{api, arch, sys};
@@ -39,6 +41,7 @@ stubs! {
     _Exit/1 => exit_hook;
     quick_exit/1 => quick_exit_hook;
     pthread_setname_np/2 => setname_hook;
+    clone/pass => clone_hook;
     heaptape_mark/1 => api::mark;
     heaptape_start/0 => api::start;
     heaptape_stop/0 => api::stop;
@@ -59,10 +62,6 @@ impl Forwarding {
         let local = arch::local();
         let outer = local.doing.get();
         if outer == Doing::Nothing {
-            if local.thread.get().is_null() {
-                // What we ask libc about a new thread allocates: now, not inside the allocator, which may hold its locks then.
-                event::greet();
-            }
             local.doing.set(Doing::Forwarding);
         }
         Some(Forwarding(outer))
@@ -87,6 +86,14 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
+    if quick::allocated(api, block as u64, size as u64, site) {
+        return;
+    }
+    allocated_at_length(api, block, size, site);
+}
+
+#[inline(never)]
+fn allocated_at_length(api: u8, block: Block, size: usize, site: Site) {
     if Forwarding::is_inner(site) {
         return;
     }
@@ -95,10 +102,11 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
         domains::look_again();
     }
     let Some(recording) = life::recording_now() else { return };
-    if (size as u64) < recording.options.min_size {
+    if (size as u64) < recording.options.min_size || !sample::wants(&recording, size as u64) {
         return;
     }
     if let Some(writer) = event::begin(recording, site) {
+        sample::born(&recording, block as u64);
         writer.event(kind::ALLOC, api, [block as u64, size as u64], site);
     }
 }
@@ -106,11 +114,20 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
 /// Records that a block is about to be freed.
 #[inline(always)]
 fn freeing(block: Block, site: Site) {
-    if block.is_null() || Forwarding::is_inner(site) {
+    if !block.is_null() && !quick::freeing(block as u64, site) {
+        freeing_at_length(block, site);
+    }
+}
+
+#[inline(never)]
+fn freeing_at_length(block: Block, site: Site) {
+    if Forwarding::is_inner(site) {
         return;
     }
     modules::note_caller(site.caller());
-    let Some(recording) = life::recording_now() else { return };
+    let Some(recording) = life::recording_now().filter(|recording| sample::dies(recording, block as u64)) else {
+        return;
+    };
     if let Some(writer) = event::begin(recording, site) {
         writer.bare_event(kind::FREE, 0, [block as u64]);
     }
@@ -199,19 +216,19 @@ unsafe fn reallocated(api: u8, old: Block, size: usize, site: Site, real: impl F
     };
     match recording.and_then(|recording| event::begin(recording, site)) {
         None => call(),
-        Some(writer) => writer.around(api, 0, site, call, |block| match (block.is_null(), size) {
-            // glibc frees then, and so does everyone who returns NULL for no bytes.
-            (true, 0) => Outcome::Freed { old: old as u64 },
-            (true, _) => {
-                event::failed();
-                Outcome::Nothing
-            }
-            (false, _) => Outcome::Moved {
-                old: old as u64,
-                new: *block as u64,
-                size: size as u64,
-            },
-        }),
+        Some(writer) => {
+            let change = Change::of(old as u64, size as u64);
+            let (block, _) = writer.around(api, 0, site, change, call, |block| match (block.is_null(), size) {
+                // glibc frees then, and so does everyone who returns NULL for no bytes.
+                (true, 0) => Outcome::Freed,
+                (true, _) => {
+                    event::failed();
+                    Outcome::Nothing
+                }
+                (false, _) => Outcome::Moved { new: *block as u64 },
+            });
+            block
+        }
     }
 }
 
@@ -273,7 +290,13 @@ unsafe extern "C" fn posix_memalign_hook(
 ) -> i32 {
     const ENOMEM: i32 = 12;
     let Some(real) = real::posix_memalign() else {
-        return ENOMEM;
+        let block = real::arena_allocate(size, align);
+        if block.is_null() {
+            return ENOMEM;
+        }
+        // SAFETY: the caller's own place for the result.
+        unsafe { *result = block };
+        return 0;
     };
     let inside = Forwarding::begin();
     // SAFETY: the caller's own arguments.
@@ -409,7 +432,9 @@ unsafe extern "C" fn mremap_hook(
     slot: *const usize,
     fp: usize,
 ) -> Block {
-    let Some(real) = real::mremap() else { return MAP_FAILED };
+    let Some(real) = real::mremap() else {
+        return sys::remap(old, old_length, length, flags, target).unwrap_or(MAP_FAILED);
+    };
     // SAFETY: the caller's own arguments (the fifth is only looked at with MREMAP_FIXED).
     let result = unsafe { real(old, old_length, length, flags, target) };
     if result == MAP_FAILED {
@@ -428,14 +453,19 @@ unsafe extern "C" fn mremap_hook(
 /// The program break, without asking a hooked function.
 fn program_break() -> u64 {
     // SAFETY: an increment of 0 only asks.
-    real::sbrk().map_or(0, |real| unsafe { real(0) } as u64)
+    unsafe { real::move_break(0) as u64 }
 }
 
 unsafe extern "C" fn brk_hook(end: Block, slot: *const usize, fp: usize) -> i32 {
-    let Some(real) = real::brk() else { return -1 };
     let before = program_break();
     // SAFETY: the caller's own argument.
-    let status = unsafe { real(end) };
+    let status = unsafe {
+        match real::brk() {
+            Some(real) => real(end),
+            None if real::move_break((end as isize).wrapping_sub(before as isize)) == MAP_FAILED => -1,
+            None => 0,
+        }
+    };
     if status == 0 {
         mapped(kind::BRK, 0, [program_break(), before], site!(slot, fp));
     }
@@ -443,9 +473,8 @@ unsafe extern "C" fn brk_hook(end: Block, slot: *const usize, fp: usize) -> i32 
 }
 
 unsafe extern "C" fn sbrk_hook(increment: isize, slot: *const usize, fp: usize) -> Block {
-    let Some(real) = real::sbrk() else { return MAP_FAILED };
     // SAFETY: the caller's own argument.
-    let result = unsafe { real(increment) };
+    let result = unsafe { real::move_break(increment) };
     if result != MAP_FAILED && increment != 0 {
         let end = (result as usize).wrapping_add_signed(increment);
         mapped(kind::BRK, 0, [end as u64, result as u64], site!(slot, fp));
@@ -491,6 +520,18 @@ unsafe extern "C" fn quick_exit_hook(status: i32, _: *const usize, _: usize) {
     sys::exit(status)
 }
 
+/// A task that is made with this process's memory, but without thread-local storage of its own, would be taken for the thread that made it: from here on each
+/// of us is asked who it is. (`vfork` is harmless: the maker stands still meanwhile.) Returns the real `clone`, which is then called with the same arguments.
+unsafe extern "C" fn clone_hook(_: usize, _: usize, flags: i32) -> usize {
+    const CLONE_VM: i32 = 0x100;
+    const CLONE_VFORK: i32 = 0x4000;
+    const CLONE_SETTLS: i32 = 0x80000;
+    if flags & (CLONE_VM | CLONE_VFORK | CLONE_SETTLS) == CLONE_VM {
+        life::beware_of_twins();
+    }
+    real::clone_address()
+}
+
 /// `prctl` is looked at for the two things that take the CPU's counter away, after which reading it would kill the program.
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C" fn prctl_hook(
@@ -511,5 +552,10 @@ unsafe extern "C" fn prctl_hook(
         life::leave(b"heaptape: recording of this process ends here: prctl takes the CPU's counter away");
     }
     // SAFETY: the caller's own arguments.
-    real::prctl().map_or(-1, |real| unsafe { real(option, first, second, third, fourth) })
+    unsafe {
+        match real::prctl() {
+            Some(real) => real(option, first, second, third, fourth),
+            None => sys::control(option, first, second, third, fourth),
+        }
+    }
 }

@@ -9,13 +9,18 @@
 //! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
 #![allow(unsafe_code)]
 
-use crate::{arch, event, modules, python, real, stack, sys, thread};
+use crate::{arch, event, modules, python, real, sample, stack, sys, thread};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use heaptape_shm::control::StackMode;
 use heaptape_shm::entry::note;
 use heaptape_shm::{Options, ProcessSlot, Segment, State, NONE};
+
+/// [`Page::on`]: recording, and every thread has thread-local storage of its own.
+const ON: u32 = 1;
+/// [`Page::on`]: recording, but there may be tasks that share another's thread-local storage.
+const WARY: u32 = 2;
 
 const VIRGIN: u32 = 0;
 const STARTING: u32 = 1;
@@ -35,12 +40,14 @@ static PARENT_SLOT: AtomicU32 = AtomicU32::new(NONE);
 /// Private memory that reads as zeros in a forked child.
 #[repr(C)]
 pub struct Page {
-    /// 1 while this very process is registered.
+    /// [`ON`] or [`WARY`] while this very process is registered.
     on: AtomicU32,
     /// Slot of this process.
     process: AtomicU32,
     /// Threads that have recorded here so far.
     threads: AtomicU32,
+    /// The generation of this process, if its options allow the quick way; see [`crate::quick`].
+    quick: AtomicU32,
 }
 
 struct Place(UnsafeCell<MaybeUninit<Shared>>);
@@ -89,6 +96,11 @@ impl Recording {
     pub fn several_threads(&self) -> bool {
         self.page().threads.load(Ordering::Relaxed) > 1
     }
+    /// The number of this process for [`quick`]; 0 when its options do not allow it.
+    #[inline(always)]
+    pub fn quick(&self) -> u32 {
+        self.page().quick.load(Ordering::Relaxed)
+    }
     /// One more thread records here.
     pub fn count_thread(&self) {
         self.page().threads.fetch_add(1, Ordering::Relaxed);
@@ -102,7 +114,7 @@ pub fn attached() -> Option<Recording> {
     // SAFETY: never unmapped once published.
     match unsafe { page.as_ref() } {
         // SAFETY: `SHARED` was written before `PAGE` was published.
-        Some(page) if page.on.load(Ordering::Acquire) == 1 => unsafe { Some(recording()) },
+        Some(page) if page.on.load(Ordering::Acquire) == ON => unsafe { Some(recording()) },
         _ => wake(),
     }
 }
@@ -112,6 +124,26 @@ pub fn attached() -> Option<Recording> {
 pub fn recording_now() -> Option<Recording> {
     let recording = attached()?;
     (recording.segment.control().state.load(Ordering::Relaxed) == State::Recording as u32).then_some(recording)
+}
+
+/// Whether several threads record, and whether events are to be recorded now, if the quick way is open for a thread that was let in under this number.
+#[inline(always)]
+pub fn quick(number: u32) -> Option<(bool, bool)> {
+    let page = PAGE.load(Ordering::Relaxed);
+    if number == 0 {
+        return None;
+    }
+    // SAFETY: a number other than 0 was given by `Recording::quick`, after the page was published; it is never unmapped.
+    let page = unsafe { &*page };
+    if page.quick.load(Ordering::Relaxed) != number {
+        return None;
+    }
+    // SAFETY: `SHARED` was written before the page was published.
+    let state = unsafe { recording() }.segment.control().state.load(Ordering::Relaxed);
+    Some((
+        page.threads.load(Ordering::Relaxed) > 1,
+        state == State::Recording as u32,
+    ))
 }
 
 /// # Safety
@@ -152,10 +184,45 @@ pub fn die() {
 #[inline(never)]
 fn wake() -> Option<Recording> {
     match LIFE.load(Ordering::Acquire) {
+        READY if is_wary() => admit_if_itself(),
         READY => wake_after_fork(),
         VIRGIN if real::is_resolved() => start(),
         _ => None,
     }
+}
+
+fn is_wary() -> bool {
+    // SAFETY: never unmapped once published.
+    unsafe { PAGE.load(Ordering::Acquire).as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) == WARY)
+}
+
+/// A task is about to be made that shares the maker's thread-local storage. Two writers of one ring would write nonsense; so from now on every call asks
+/// who it is. That is slow, and happens in no program that uses libc as it is meant.
+pub fn beware_of_twins() {
+    // SAFETY: never unmapped once published.
+    if let Some(page) = unsafe { PAGE.load(Ordering::Acquire).as_ref() } {
+        if page
+            .on
+            .compare_exchange(ON, WARY, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+        {
+            page.quick.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The recording for the thread that the thread-local block belongs to; what its twin does is counted as lost.
+#[cold]
+fn admit_if_itself() -> Option<Recording> {
+    // SAFETY: wary means that `SHARED` was written.
+    let recording = unsafe { recording() };
+    // SAFETY: thread states are never unmapped.
+    let owner = unsafe { arch::local().thread.get().as_ref() }.filter(|thread| thread.is_current());
+    if owner.is_none_or(|owner| owner.tid == sys::tid()) {
+        return Some(recording);
+    }
+    recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
+    None
 }
 
 /// Runs when the library is loaded: a process that never allocates is recorded too, and one that locks itself in has all that it needs by then.
@@ -183,6 +250,7 @@ pub fn leave(reason: &[u8]) {
     if let Some(recording) = attached() {
         event::lone_note(recording, note::MARKER, reason);
         LIFE.store(OFF, Ordering::Release);
+        recording.page().quick.store(0, Ordering::Release);
         recording.page().on.store(0, Ordering::Release);
     }
 }
@@ -220,7 +288,11 @@ fn map(path: *const u8) -> Option<&'static Page> {
     let segment = unsafe { Segment::open(base, length) }?;
     let options = segment.control().options();
     let page = sys::memory(4096) as *mut Page;
-    if page.is_null() || !thread::prepare() || !stack::prepare(options.stack_mode == StackMode::None) {
+    if page.is_null()
+        || !thread::prepare()
+        || !stack::prepare(options.stack_mode == StackMode::None)
+        || !sample::prepare(options.sample_bytes)
+    {
         return None;
     }
     // Without this, only forks through libc are noticed (`after_fork_in_child`).
@@ -268,7 +340,15 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     page.process.store(slot, Ordering::Relaxed);
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
-    page.on.store(1, Ordering::Release);
+    let options = &recording.options;
+    let quick = options.stack_mode != StackMode::None
+        && !options.check_stacks
+        && options.min_size == 0
+        && options.sample_bytes == 0;
+    if quick && !real::is_foreign() {
+        page.quick.store(generation(), Ordering::Relaxed);
+    }
+    page.on.store(ON, Ordering::Release);
     event::process_note(recording, forked_from != NONE);
     Some(recording)
 }
@@ -276,7 +356,7 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
 extern "C" fn before_fork() {
     let page = PAGE.load(Ordering::Acquire);
     // SAFETY: never unmapped once published.
-    if unsafe { page.as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) == 1) {
+    if unsafe { page.as_ref() }.is_some_and(|page| page.on.load(Ordering::Acquire) != 0) {
         let stamp = arch::stamp_after();
         FORK_STAMP.store(stamp, Ordering::Relaxed);
         event::fork_note(stamp);
@@ -288,6 +368,7 @@ extern "C" fn after_fork_in_child() {
     // SAFETY: never unmapped once published.
     if let Some(page) = unsafe { page.as_ref() } {
         // Where the kernel could not wipe the page.
+        page.quick.store(0, Ordering::Release);
         page.on.store(0, Ordering::Release);
         attached();
     }

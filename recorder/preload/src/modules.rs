@@ -45,7 +45,8 @@ static KNOWN: [Known; MOST_MODULES] = [const {
     }
 }; MOST_MODULES];
 static COUNT: AtomicU32 = AtomicU32::new(0);
-static LOCK: AtomicBool = AtomicBool::new(false);
+/// 0, or who holds it.
+static LOCK: AtomicUsize = AtomicUsize::new(0);
 
 static LOADER_START: AtomicUsize = AtomicUsize::new(0);
 static LOADER_END: AtomicUsize = AtomicUsize::new(0);
@@ -67,7 +68,15 @@ pub fn prepare() {
 /// In a forked child: a lock of another thread of the parent's is nobody's here. What is loaded stays, but the collector is to hear nothing twice,
 /// since the child inherits the parent's modules there too.
 pub fn forget_parent() {
-    LOCK.store(false, Ordering::Release);
+    LOCK.store(0, Ordering::Release);
+}
+
+/// Whoever is among these has jumped away and will not come back: if it held the lock, nobody does now, and what it was about is to be done again.
+pub fn abandon(askers: &core::ops::Range<usize>) {
+    if askers.contains(&LOCK.load(Ordering::Relaxed)) {
+        CHANGED.store(true, Ordering::Relaxed);
+        LOCK.store(0, Ordering::Release);
+    }
 }
 
 /// Is this object the loader or libc? They have unwind tables for all their code but the places where stacks begin.
@@ -75,11 +84,17 @@ pub fn is_system(located: &Located) -> bool {
     located.start == LOADER_START.load(Ordering::Relaxed) || located.start == LIBC_START.load(Ordering::Relaxed)
 }
 
+/// Does this address lie in the loader?
+#[inline(always)]
+pub fn is_loader(address: usize) -> bool {
+    let start = LOADER_START.load(Ordering::Relaxed);
+    address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start)
+}
+
 /// Does a hook's caller lie in the loader? Then something may be about to change.
 #[inline(always)]
 pub fn note_caller(address: usize) -> bool {
-    let start = LOADER_START.load(Ordering::Relaxed);
-    let inside = address.wrapping_sub(start) < LOADER_END.load(Ordering::Relaxed).wrapping_sub(start);
+    let inside = is_loader(address);
     if inside {
         CHANGED.store(true, Ordering::Relaxed);
     }
@@ -329,10 +344,14 @@ fn identity(located: &Located, id: &[u8], path: &[u8]) -> u64 {
 
 /// Runs `inside` alone; `None` when another thread is in there and does not come out in time (it may be the one we interrupted).
 fn alone<T>(inside: impl FnOnce() -> T) -> Option<T> {
+    let asker = stack::asker();
     for _ in 0..100_000 {
-        if !LOCK.swap(true, Ordering::Acquire) {
+        if LOCK
+            .compare_exchange(0, asker, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+        {
             let result = inside();
-            LOCK.store(false, Ordering::Release);
+            LOCK.store(0, Ordering::Release);
             return Some(result);
         }
         core::hint::spin_loop();

@@ -13,6 +13,10 @@ extern "C" {
     fn abort() -> !;
     fn __errno_location() -> *mut i32;
     fn dlerror() -> *mut c_char;
+    // glibc's other name of `sbrk`, which no hook has.
+    fn __sbrk(increment: isize) -> *mut u8;
+    // Likewise of `clone`.
+    fn __clone() -> i32;
 }
 
 const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
@@ -83,12 +87,11 @@ real_functions! {
     _exit: fn(i32) -> ();
     quick_exit: fn(i32) -> ();
     pthread_setname_np: fn(usize, *const c_char) -> i32;
+    // Never called with this signature: its address is handed on (see the hook).
+    clone: fn() -> ();
     // What else is asked of libc. All of it is looked up at once, at the first call of a hook: a later `dlsym` would take the place of an
     // error message that the target has yet to ask for.
     pthread_self: fn() -> usize;
-    pthread_getattr_np: fn(usize, *mut [u64; 8]) -> i32;
-    pthread_attr_getstack: fn(*const [u64; 8], *mut usize, *mut usize) -> i32;
-    pthread_attr_destroy: fn(*mut [u64; 8]) -> i32;
     __register_atfork: fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn(), *mut c_void) -> i32;
     _dl_find_object: fn(*const c_void, *mut [usize; 16]) -> i32;
     on_exit: fn(extern "C" fn(i32, *mut c_void), *mut c_void) -> i32;
@@ -212,31 +215,30 @@ pub fn stack_end() -> usize {
     stack_top().map_or(0, |top| (top as usize + 4096) & !4095)
 }
 
-/// Bounds of the calling thread's stack, `(0, 0)` when unknown. Calls libc, which may allocate.
+/// Bytes of glibc's thread descriptor that are looked at; it has had at least as many since 2.4.
+const DESCRIPTOR_BYTES: usize = 2048;
+
+/// Bounds of the calling thread's stack, `(0, 0)` when unknown.
+///
+/// `pthread_getattr_np` would tell, but it allocates, and takes a lock of the thread's: a thread may come here for the first time from inside an allocator, or from
+/// inside that very function. glibc keeps address and size of the stack side by side in the descriptor of the thread, which itself lies at the upper end of that stack.
 pub fn thread_stack() -> (usize, usize) {
-    let (Some(this), Some(get), Some(stack), Some(destroy)) = (
-        pthread_self(),
-        pthread_getattr_np(),
-        pthread_attr_getstack(),
-        pthread_attr_destroy(),
-    ) else {
-        return (0, 0);
-    };
-    let errno = Errno::save();
-    let mut attributes = [0u64; 8];
-    let (mut low, mut size) = (0usize, 0usize);
-    // SAFETY: POSIX and GNU signatures; `pthread_attr_t` has 56 bytes on 64-bit Linux.
-    unsafe {
-        if get(this(), &mut attributes) == 0 {
-            if stack(&attributes, &mut low, &mut size) != 0 {
-                (low, size) = (0, 0);
-            }
-            destroy(&mut attributes);
-        }
-    }
-    drop(errno);
-    (low, low + size)
+    let descriptor = crate::arch::thread_pointer();
+    // SAFETY: the thread pointer points to the descriptor, which is this long, and which only its thread and libc write.
+    let words = unsafe { core::slice::from_raw_parts(descriptor as *const AtomicUsize, DESCRIPTOR_BYTES / 8) };
+    let found = words.windows(2).find_map(|pair| {
+        let (low, size) = (pair[0].load(Ordering::Relaxed), pair[1].load(Ordering::Relaxed));
+        let above = low.checked_add(size)?.checked_sub(descriptor)?;
+        let is_it = low < descriptor && low % 16 == 0 && (DESCRIPTOR_BYTES..MOST_ABOVE).contains(&above);
+        (is_it && size >= LEAST_STACK).then_some((low, descriptor))
+    });
+    found.unwrap_or((0, 0))
 }
+
+/// No thread has a smaller stack.
+const LEAST_STACK: usize = 4096;
+/// Descriptor and static thread-local storage above a stack are no larger.
+const MOST_ABOVE: usize = 1 << 20;
 
 /// Bytes of the arena: `dlsym` asks for a few dozen in all.
 const ARENA_BYTES: usize = 64 << 10;
@@ -249,6 +251,25 @@ struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
 unsafe impl Sync for Arena {}
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
 static ARENA_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Address of the real `clone`, glibc's own while that is being looked up.
+pub fn clone_address() -> usize {
+    clone().map_or(__clone as *const () as usize, |real| real as usize)
+}
+
+/// The real `sbrk`. While that is being looked up it is glibc's own: the system call itself would leave libc with an old idea of where the break is.
+///
+/// # Safety
+/// As for `sbrk`: memory that is in use must not be given back.
+pub unsafe fn move_break(increment: isize) -> *mut u8 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match sbrk() {
+            Some(real) => real(increment),
+            None => __sbrk(increment),
+        }
+    }
+}
 
 /// Zeroed memory for calls that come before the real allocator is known; null when the arena is full.
 #[cold]

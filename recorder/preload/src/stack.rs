@@ -1,8 +1,9 @@
 //! Stacks of this process: the rules found so far, the slow way to find more, and memory to borrow for both.
 #![allow(unsafe_code)]
 
+use crate::thread::{Local, LEVELS};
 use crate::{arch, modules, sys};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use heaptape_stacks::cfi::{rule_for, Tables};
 use heaptape_stacks::rule::Kind;
 use heaptape_stacks::{Frame, Rule, RuleTable};
@@ -17,13 +18,23 @@ static EPOCH: AtomicUsize = AtomicUsize::new(0);
 const COLD_STACKS: usize = 4;
 const COLD_STACK_BYTES: usize = 64 << 10;
 static COLD: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
-static COLD_TAKEN: [AtomicBool; COLD_STACKS] = [const { AtomicBool::new(false) }; COLD_STACKS];
+static COLD_TAKEN: [AtomicUsize; COLD_STACKS] = [const { AtomicUsize::new(NOBODY) }; COLD_STACKS];
 
 /// Frame memory for threads (and handlers) that have none of their own.
 const LOANS: usize = 8;
 const LOAN_FRAMES: usize = 4096;
 static LOAN: AtomicPtr<Frame> = AtomicPtr::new(core::ptr::null_mut());
-static LOAN_TAKEN: [AtomicBool; LOANS] = [const { AtomicBool::new(false) }; LOANS];
+static LOAN_TAKEN: [AtomicUsize; LOANS] = [const { AtomicUsize::new(NOBODY) }; LOANS];
+
+/// Who holds a thing when nobody does.
+const NOBODY: usize = 0;
+
+/// Who asks: the calling thread, by the address of its thread-local block, and the level of the event that it writes.
+pub fn asker() -> usize {
+    let local = arch::local();
+    (local as *const Local as usize) + local.level.get() as usize % LEVELS
+}
+const _: () = assert!(LEVELS <= 16, "thread-local blocks are 16-byte aligned");
 
 /// Maps the memory (touched only as it is used). `false` when there is none.
 pub fn prepare(no_stacks: bool) -> bool {
@@ -42,8 +53,27 @@ pub fn prepare(no_stacks: bool) -> bool {
 /// In a forked child: what other threads of the parent had borrowed is nobody's.
 pub fn forget_parent() {
     for taken in COLD_TAKEN.iter().chain(&LOAN_TAKEN) {
-        taken.store(false, Ordering::Release);
+        taken.store(NOBODY, Ordering::Release);
     }
+}
+
+/// Takes back what the calling thread has borrowed for events from `level` inwards: it jumped out of them, and will not come back.
+pub fn abandon(level: usize) {
+    let block = arch::local() as *const Local as usize;
+    let abandoned = block + level..block + LEVELS;
+    for taken in COLD_TAKEN.iter().chain(&LOAN_TAKEN) {
+        // Only this thread gives its own back, so there is nobody to race with.
+        if abandoned.contains(&taken.load(Ordering::Relaxed)) {
+            taken.store(NOBODY, Ordering::Release);
+        }
+    }
+    modules::abandon(&abandoned);
+}
+
+/// Does this address lie in one of the cold stacks?
+pub fn is_cold(address: usize) -> bool {
+    let base = COLD.load(Ordering::Relaxed) as usize;
+    address.wrapping_sub(base) < COLD_STACKS * COLD_STACK_BYTES
 }
 
 /// No rule found so far is valid any more.
@@ -118,13 +148,16 @@ pub fn find(address: usize, guess: bool, write: &mut dyn FnMut(modules::Note, &[
     rule
 }
 
-fn take(taken: &[AtomicBool]) -> Option<usize> {
+fn take(taken: &[AtomicUsize]) -> Option<usize> {
+    let asker = asker();
     // Whoever holds one needs microseconds, unless it was preempted, or is the one that we interrupted.
     for _ in 0..10_000 {
-        if let Some(index) = taken
-            .iter()
-            .position(|taken| !taken.load(Ordering::Relaxed) && !taken.swap(true, Ordering::Acquire))
-        {
+        if let Some(index) = taken.iter().position(|taken| {
+            taken.load(Ordering::Relaxed) == NOBODY
+                && taken
+                    .compare_exchange(NOBODY, asker, Ordering::Acquire, Ordering::Relaxed)
+                    .is_ok()
+        }) {
             return Some(index);
         }
         core::hint::spin_loop();
@@ -132,7 +165,7 @@ fn take(taken: &[AtomicBool]) -> Option<usize> {
     None
 }
 
-/// Runs something on a stack of ours. `None` when there is none free.
+/// Runs something on a stack of ours. `None` when there is none free, or when it panicked (which has ended the recording then).
 pub fn on_cold_stack<T>(run: impl FnOnce() -> T) -> Option<T> {
     struct Call<F, T> {
         run: Option<F>,
@@ -161,7 +194,7 @@ pub fn on_cold_stack<T>(run: impl FnOnce() -> T) -> Option<T> {
         let top = base.add((index + 1) * COLD_STACK_BYTES);
         arch::call_on_stack(top, function, &mut call as *mut Call<_, _> as *mut u8);
     }
-    COLD_TAKEN[index].store(false, Ordering::Release);
+    COLD_TAKEN[index].store(NOBODY, Ordering::Release);
     call.result
 }
 
@@ -186,6 +219,6 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        LOAN_TAKEN[self.0].store(false, Ordering::Release);
+        LOAN_TAKEN[self.0].store(NOBODY, Ordering::Release);
     }
 }

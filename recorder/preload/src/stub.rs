@@ -44,6 +44,36 @@ macro_rules! stub {
             )
         }
     };
+    // The hook says where to go on, with everything as it came: the callee starts another task on the arguments that lie on the stack.
+    ($name:ident pass $hook:path) => {
+        #[unsafe(naked)]
+        #[no_mangle]
+        unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "push rcx",
+                "push r8",
+                "push r9",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 56",
+                "call {hook}",
+                "add rsp, 8",
+                "pop r9",
+                "pop r8",
+                "pop rcx",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -56",
+                "jmp rax",
+                ".cfi_endproc",
+                hook = sym $hook,
+            )
+        }
+    };
     (@ $name:ident $hook:path, $slot:literal, $fp:literal) => {
         #[unsafe(naked)]
         #[no_mangle]

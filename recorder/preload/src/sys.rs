@@ -64,6 +64,13 @@ pub fn map(address: *mut u8, length: usize, protection: i32, flags: i32, fd: i32
     checked(result).map(|address| address as *mut u8)
 }
 
+/// `mremap` on behalf of the target; `None` when it fails.
+pub fn remap(old: *mut u8, old_length: usize, length: usize, flags: i32, target: *mut u8) -> Option<*mut u8> {
+    // SAFETY: what the target asks of its own address space.
+    let result = unsafe { raw_syscall!(Sysno::mremap, old, old_length, length, flags, target) };
+    checked(result).map(|address| address as *mut u8)
+}
+
 /// Makes memory read as zeros in forked children. `false` where the kernel cannot (before 4.14).
 pub fn wipe_on_fork(address: *mut u8, bytes: usize) -> bool {
     // SAFETY: only changes what a child will see of our own memory.
@@ -128,6 +135,16 @@ pub fn read_link(path: &core::ffi::CStr, into: &mut [u8]) -> usize {
         )
     };
     checked(result).unwrap_or(0)
+}
+
+/// `prctl` on behalf of the target; -1 when it fails.
+///
+/// # Safety
+/// What the option asks of its arguments.
+pub unsafe fn control(option: i32, first: usize, second: usize, third: usize, fourth: usize) -> i32 {
+    // SAFETY: the caller's promise.
+    checked(unsafe { raw_syscall!(Sysno::prctl, option, first, second, third, fourth) })
+        .map_or(-1, |value| value as i32)
 }
 
 /// Name of the calling thread: at most 16 bytes with the NUL.

@@ -38,15 +38,23 @@ pub struct Local {
     pub doing: Cell<Doing>,
     /// Level of the event being written.
     pub level: Cell<u32>,
-    /// Slots of the return addresses of the hooks that are writing, by level.
+    /// Where the hooks that are writing were called, by level (`event::Site::mark`).
     pub sites: [Cell<usize>; LEVELS],
     /// The block that an allocator of a Python domain is freeing or moving.
     pub block: Cell<usize>,
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
+    /// The number of the process for which this thread may go the quick way, or 0; see [`crate::quick`].
+    pub quick: Cell<u32>,
+    /// Where a panic goes on: the place from which the innermost cold stack was entered, 0 outside of them.
+    pub rescue: Cell<usize>,
+    /// Bytes to the next sample; see [`crate::sample`].
+    pub until_sample: Cell<u64>,
+    /// What the next draw is made of; 0 before the first.
+    pub dice: Cell<u64>,
 }
 
-const _: () = assert!(core::mem::size_of::<Local>() <= 64);
+const _: () = assert!(core::mem::size_of::<Local>() <= 128);
 
 /// What a thread is doing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,6 +72,8 @@ pub enum Doing {
     Python = 4,
     /// The same, inside a real `realloc` whose event is begun.
     PythonWriting = 5,
+    /// On a stack of ours, perhaps inside libc: calls from there are forwarded only.
+    Cold = 6,
 }
 
 /// One writer: a slot and its ring.
@@ -140,6 +150,7 @@ pub fn forget_parent() {
     local.thread.set(core::ptr::null_mut());
     local.doing.set(Doing::Nothing);
     local.patience.set(0);
+    local.rescue.set(0);
 }
 
 impl Thread {
@@ -267,9 +278,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     }
     let tid = sys::tid();
     let main = tid == sys::pid();
-    let doing = local.doing.replace(Doing::Muted);
     let (low, high) = if main { main_stack() } else { real::thread_stack() };
-    local.doing.set(doing);
     let Some(thread) = take(recording) else {
         recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
         local.patience.set(1000);

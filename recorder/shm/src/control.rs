@@ -20,6 +20,8 @@ pub struct Control {
     pub state: AtomicU32,
     /// Length of the segment in bytes.
     pub length: AtomicU64,
+    /// Raised whenever recording is paused, by whoever does it.
+    pub pauses: AtomicU32,
     /// Number of process slots.
     pub processes: AtomicU32,
     /// Number of thread slots.
@@ -42,8 +44,6 @@ pub struct Control {
     pub lost_processes: AtomicU32,
     /// A [`StackMode`] value.
     pub stack_mode: AtomicU32,
-    /// Innermost frames to keep; 0 is all.
-    pub depth: AtomicU32,
     /// 1: a full pool drops and counts; 0: it blocks up to `block_millis`.
     pub on_full_drop: AtomicU32,
     /// Bound on waiting for space, milliseconds without a heartbeat of the collector.
@@ -130,8 +130,6 @@ pub enum State {
 pub struct Options {
     /// How stacks are taken.
     pub stack_mode: StackMode,
-    /// Innermost frames to keep; 0 is all.
-    pub depth: u32,
     /// Drop (and count) instead of waiting when the pool is full.
     pub on_full_drop: bool,
     /// Bound on waiting for space, milliseconds without a heartbeat of the collector.
@@ -148,7 +146,6 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             stack_mode: StackMode::Dwarf,
-            depth: 0,
             on_full_drop: false,
             block_millis: 2000,
             check_stacks: false,
@@ -171,15 +168,17 @@ impl Control {
 
     /// Sets the state; `Dead` is final.
     pub fn set_state(&self, state: State) {
-        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+        let changed = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
             (now != State::Dead as u32).then_some(state as u32)
         });
+        if changed.is_ok() && state == State::Paused {
+            self.pauses.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Stores the options; the collector's, before any target starts.
     pub fn set_options(&self, options: &Options) {
         self.stack_mode.store(options.stack_mode as u32, Ordering::Relaxed);
-        self.depth.store(options.depth, Ordering::Relaxed);
         self.on_full_drop.store(options.on_full_drop as u32, Ordering::Relaxed);
         self.block_millis.store(options.block_millis, Ordering::Relaxed);
         self.check_stacks.store(options.check_stacks as u32, Ordering::Relaxed);
@@ -195,7 +194,6 @@ impl Control {
                 2 => StackMode::None,
                 _ => StackMode::Dwarf,
             },
-            depth: self.depth.load(Ordering::Relaxed),
             on_full_drop: self.on_full_drop.load(Ordering::Relaxed) != 0,
             block_millis: self.block_millis.load(Ordering::Relaxed),
             check_stacks: self.check_stacks.load(Ordering::Relaxed) != 0,

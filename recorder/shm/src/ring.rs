@@ -58,14 +58,22 @@ impl Producer {
         index: u32,
         words: usize,
     ) -> Result<&'static [AtomicU64], Full> {
-        if slot.chunk.load(Ordering::Relaxed) == self.chunk {
-            let at = self.at as usize;
-            if let Some(room) = self.words.get(at..at + words) {
-                return Ok(room);
-            }
+        if let Some(room) = self.at_hand(slot, words) {
+            return Ok(room);
         }
         self.go_on(segment, slot, index)?;
         self.words.get(..words).ok_or(Full)
+    }
+
+    /// [`Producer::reserve`] without a new chunk.
+    #[inline(always)]
+    pub fn at_hand(&self, slot: &ThreadSlot, words: usize) -> Option<&'static [AtomicU64]> {
+        let at = self.at as usize;
+        if slot.chunk.load(Ordering::Relaxed) == self.chunk {
+            self.words.get(at..at + words)
+        } else {
+            None
+        }
     }
 
     #[cold]

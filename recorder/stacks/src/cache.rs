@@ -37,6 +37,17 @@ pub struct Capture {
     pub cacheable: bool,
 }
 
+/// How the commonest stack differs from the one before; see [`StackCache::quick`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quick {
+    /// Innermost frames of the previous stack that are gone.
+    pub pop: usize,
+    /// Index of the first new frame in the memory given; the new frames reach to its end, outermost first.
+    pub first: usize,
+    /// Outermost frames of the list that stay; not 0.
+    pub shared: usize,
+}
+
 /// The list of one thread. The memory for the frames is handed in at each call, and must be the same as long as it is not [`StackCache::forget`]-ed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StackCache {
@@ -49,6 +60,11 @@ impl StackCache {
     /// A list for a thread whose stack lies in `low..high`.
     pub const fn new(low: usize, high: usize) -> StackCache {
         StackCache { count: 0, low, high }
+    }
+
+    /// The thread's own stack.
+    pub fn bounds(&self) -> core::ops::Range<usize> {
+        self.low..self.high
     }
 
     /// Drops the list: the next stack is given whole.
@@ -147,6 +163,126 @@ impl StackCache {
         })
     }
 
+    /// [`StackCache::capture`] for the commonest stack: in the thread's own stack, with rules that are known, up to a frame of the list.
+    /// `None` when it is another: only the memory behind the list has changed then.
+    ///
+    /// # Safety
+    /// As for `capture`. `frames` must be the memory of the list, with `capacity` frames.
+    #[inline(always)]
+    pub unsafe fn quick(
+        &self,
+        frames: *mut Frame,
+        capacity: usize,
+        innermost: Frame,
+        rule: impl Fn(usize) -> Option<Rule>,
+    ) -> Option<Quick> {
+        if innermost.slot < self.low || innermost.slot >= self.high {
+            return None;
+        }
+        let mut end = frames.wrapping_add(self.count);
+        // SAFETY: the list has `count` frames, here and below.
+        while end > frames && unsafe { (*end.sub(1)).slot & !1 } < innermost.slot {
+            end = end.wrapping_sub(1);
+        }
+        let mut standing = frames;
+        // SAFETY: cached slots lie between `innermost.slot` and the end of the thread's stack, and are aligned.
+        while standing != end && unsafe { (((*standing).slot & !1) as *const usize).read_volatile() == (*standing).pc }
+        {
+            standing = standing.wrapping_add(1);
+        }
+        let behind = frames.wrapping_add(capacity);
+        // The same call in the same frame, once more.
+        // SAFETY: as above.
+        let (join, first) = if standing > frames && unsafe { *standing.sub(1) } == innermost {
+            (standing, behind)
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.walk(frames, standing, behind, innermost, rule) }?
+        };
+        let index = |frame: *mut Frame| (frame as usize - frames as usize) / size_of::<Frame>();
+        Some(Quick {
+            pop: self.count - index(join),
+            first: index(first),
+            shared: index(join),
+        })
+    }
+
+    /// Walks from `innermost` until it meets a frame of the list, which stands up to `standing`; new frames are put below `behind`, downwards.
+    /// The end of what stays of the list, and the last frame put.
+    #[inline(never)]
+    unsafe fn walk(
+        &self,
+        frames: *mut Frame,
+        standing: *mut Frame,
+        behind: *mut Frame,
+        innermost: Frame,
+        rule: impl Fn(usize) -> Option<Rule>,
+    ) -> Option<(*mut Frame, *mut Frame)> {
+        let mut join = standing;
+        let mut first = behind;
+        let mut frame = innermost;
+        loop {
+            // SAFETY (all reads of the list): it stands up to `standing`.
+            // SAFETY: as above.
+            while join > frames && unsafe { (*join.sub(1)).slot } < frame.slot {
+                join = join.wrapping_sub(1);
+            }
+            if join == frames {
+                return None;
+            }
+            // SAFETY: as above.
+            if unsafe { *join.sub(1) } == frame {
+                return Some((join, first));
+            }
+            first = first.wrapping_sub(1);
+            if first < standing {
+                return None;
+            }
+            // SAFETY: within the memory, behind what is standing.
+            unsafe { first.write(frame) };
+            let rule = rule(frame.pc - 1)?;
+            if rule.is_plain() {
+                // The commonest case of `step`.
+                let slot = frame.slot.wrapping_add_signed(rule.cfa_offset());
+                if slot <= frame.slot || slot >= self.high || slot & 7 != 0 {
+                    return None;
+                }
+                frame.slot = slot;
+                // SAFETY: the return address of a live frame, as the rule says; in the thread's stack, and aligned.
+                frame.pc = unsafe { (slot as *const usize).read_volatile() };
+                if frame.pc < 4096 {
+                    return None;
+                }
+                continue;
+            }
+            let regs = Regs {
+                pc: frame.pc,
+                sp: frame.slot + 8,
+                fp: frame.fp,
+                interrupted: false,
+            };
+            // SAFETY: `regs` are those of a live frame, as each step gives them.
+            match unsafe { step(rule, regs, self.high) } {
+                Step::Outer { frame: outer, .. } if outer.slot & 1 == 0 && outer.slot > frame.slot => frame = outer,
+                _ => return None,
+            }
+        }
+    }
+
+    /// Makes a stack from [`StackCache::quick`] the list.
+    ///
+    /// # Safety
+    /// With the same memory, and nothing in between.
+    #[inline(always)]
+    pub unsafe fn keep_quick(&mut self, frames: *mut Frame, capacity: usize, quick: Quick) {
+        let fresh = capacity - quick.first;
+        for index in 0..fresh {
+            // SAFETY: both within the capacity.
+            unsafe { *frames.add(quick.shared + index) = *frames.add(quick.first + index) };
+        }
+        self.count = quick.shared + fresh;
+    }
+
     /// Makes the captured stack the list, once it is on its way to the collector.
     #[inline(always)]
     pub fn keep(&mut self, frames: &mut [Frame], capture: &Capture) {
@@ -222,6 +358,8 @@ mod tests {
     }
 
     fn take(cache: &mut StackCache, frames: &mut [Frame], innermost: Frame, walked: &mut usize) -> Capture {
+        // SAFETY: as below.
+        let quick = unsafe { cache.quick(frames.as_mut_ptr(), frames.len(), innermost, |pc| Some(rule(pc))) };
         // SAFETY: the frames are made of live memory, with the rules above.
         let capture = unsafe {
             cache.capture(frames, innermost, |pc| {
@@ -230,7 +368,20 @@ mod tests {
             })
         }
         .unwrap();
-        cache.keep(frames, &capture);
+        assert_eq!(
+            quick.is_none(),
+            capture.reset || capture.truncated || !capture.cacheable
+        );
+        if let Some(quick) = quick {
+            assert_eq!(
+                (quick.pop, quick.first, quick.shared),
+                (capture.pop, capture.first, capture.shared)
+            );
+            // SAFETY: as above.
+            unsafe { cache.keep_quick(frames.as_mut_ptr(), frames.len(), quick) };
+        } else {
+            cache.keep(frames, &capture);
+        }
         capture
     }
 

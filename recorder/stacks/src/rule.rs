@@ -56,12 +56,10 @@ impl Rule {
         self.0
     }
 
-    /// The rule in a word; `None` for words that are none.
-    pub const fn from_word(word: u64) -> Option<Rule> {
-        match word & 15 {
-            1..=7 => Some(Rule(word)),
-            _ => None,
-        }
+    /// The rule in a word that [`Rule::word`] gave. Any other word is some rule, too.
+    #[inline(always)]
+    pub const fn stored(word: u64) -> Rule {
+        Rule(word)
     }
 
     /// Whether it is of the commonest kind: CFA = stack pointer + offset, the frame pointer unchanged.
@@ -114,9 +112,8 @@ mod tests {
     #[test]
     fn parts_survive_packing() {
         let rule = Rule::new(Kind::FpDeref, -70_000, SavedFp::AtFp, -32_768);
-        assert_eq!(Rule::from_word(rule.word()), Some(rule));
+        assert_eq!(Rule::stored(rule.word()), rule);
         assert_eq!((rule.kind(), rule.cfa_offset()), (Kind::FpDeref, -70_000));
         assert_eq!((rule.saved_fp(), rule.fp_offset()), (SavedFp::AtFp, -32_768));
-        assert_eq!(Rule::from_word(0), None);
     }
 }

@@ -12,37 +12,36 @@ const WAYS: usize = 4;
 /// A table over borrowed memory.
 #[derive(Clone, Copy)]
 pub struct RuleTable<'a> {
-    words: &'a [AtomicU64],
+    /// A power of two of them, or none.
+    buckets: &'a [[AtomicU64; 2 * WAYS]],
 }
 
 impl<'a> RuleTable<'a> {
-    /// A table in `words`, which must be zeroed at first and hold a power of two of words, at least 8.
-    ///
-    /// # Panics
-    /// Never; a slice of another length gives a table that finds nothing.
+    /// A table in `words`, which must be zeroed at first and hold a power of two of words, at least 8. A slice of another length gives a table that finds nothing.
+    #[inline(always)]
     pub const fn new(words: &'a [AtomicU64]) -> RuleTable<'a> {
-        if words.len() < 2 * WAYS || !words.len().is_power_of_two() {
-            return RuleTable { words: &[] };
+        let (buckets, _) = words.as_chunks::<{ 2 * WAYS }>();
+        if !words.len().is_power_of_two() {
+            return RuleTable { buckets: &[] };
         }
-        RuleTable { words }
+        RuleTable { buckets }
     }
 
-    /// First word of the bucket of a key (Fibonacci hashing).
+    /// The bucket of a key (Fibonacci hashing).
     #[inline(always)]
-    fn bucket(&self, key: u64) -> usize {
-        let buckets = self.words.len() / (2 * WAYS);
+    fn bucket(&self, key: u64) -> Option<&'a [AtomicU64; 2 * WAYS]> {
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        (hash as usize & (buckets.max(1) - 1)) * 2 * WAYS
+        self.buckets.get(hash as usize & self.buckets.len().wrapping_sub(1))
     }
 
     /// The rule stored for `key`.
     #[inline(always)]
     pub fn get(&self, key: u64) -> Option<Rule> {
-        let bucket = self.words.get(self.bucket(key)..)?.get(..2 * WAYS)?;
-        for pair in bucket.chunks_exact(2) {
-            let rule = pair[1].load(Ordering::Relaxed);
-            if pair[0].load(Ordering::Relaxed) ^ rule == key && rule != 0 {
-                return Rule::from_word(rule);
+        let (pairs, _) = self.bucket(key)?.as_chunks::<2>();
+        for [first, second] in pairs {
+            let rule = second.load(Ordering::Relaxed);
+            if first.load(Ordering::Relaxed) ^ rule == key && rule != 0 {
+                return Some(Rule::stored(rule));
             }
         }
         None
@@ -50,19 +49,14 @@ impl<'a> RuleTable<'a> {
 
     /// Stores the rule for `key`.
     pub fn put(&self, key: u64, rule: Rule) {
-        let Some(bucket) = self
-            .words
-            .get(self.bucket(key)..)
-            .and_then(|words| words.get(..2 * WAYS))
-        else {
-            return;
-        };
-        let way = bucket
-            .chunks_exact(2)
-            .position(|pair| pair[1].load(Ordering::Relaxed) == 0)
+        let Some(bucket) = self.bucket(key) else { return };
+        let (pairs, _) = bucket.as_chunks::<2>();
+        let way = pairs
+            .iter()
+            .position(|[_, second]| second.load(Ordering::Relaxed) == 0)
             .unwrap_or((key >> 5) as usize % WAYS);
-        bucket[2 * way].store(key ^ rule.word(), Ordering::Relaxed);
-        bucket[2 * way + 1].store(rule.word(), Ordering::Relaxed);
+        pairs[way][0].store(key ^ rule.word(), Ordering::Relaxed);
+        pairs[way][1].store(rule.word(), Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,8 @@ use crate::control::{Command, Listener, Reply};
 use crate::drain::{Drain, Scribe};
 use crate::host::{Host, Identity};
 use crate::output::{Output, Sink};
-use heaptape_format::record::{End, Header, ProcessEnd};
+use crate::sys::signal;
+use heaptape_format::record::{End, Header, LossCause, ProcessEnd};
 use heaptape_format::{Micros, Writer, WriterOptions};
 use heaptape_shm::{Segment, State};
 use pace::Pace;
@@ -37,13 +38,14 @@ pub struct Collector<H: Host, S: Sink> {
     /// The line to the launcher, while there is one.
     channel: Option<Channel>,
     listener: Option<Listener>,
-    termination: Option<OwnedFd>,
+    /// Signals with a meaning: the end, the start, the stop.
+    orders: Option<OwnedFd>,
     flush: Duration,
     launched: u32,
     launched_identity: Option<Identity>,
     launched_end: Option<ProcessEnd>,
     ended_at: Option<Instant>,
-    /// A recorded program has declared the recording dead.
+    /// A recorded program had declared the recording dead when the tape was ended.
     deserted: bool,
     /// Since when no recorded process has been running.
     alone_since: Option<Instant>,
@@ -57,13 +59,16 @@ impl<H: Host, S: Sink> Collector<H, S> {
         let writer = Writer::new(header, WriterOptions::default(), &mut out);
         let mut drain = Drain::new(segment, Scribe::new(host, writer, out));
         drain.launched = launched;
+        if let Some(depth) = header.options.depth {
+            drain.scribe.depth = depth as usize;
+        }
         let launched_identity = drain.scribe.host.identify(launched);
         let mut collector = Collector {
             drain,
             output: Output::new(sink),
             channel: None,
             listener: None,
-            termination: None,
+            orders: None,
             flush,
             launched,
             launched_identity,
@@ -78,10 +83,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
     }
 
     /// Lets the world speak to it.
-    pub fn connect(&mut self, channel: Option<Channel>, listener: Option<Listener>, termination: Option<OwnedFd>) {
+    pub fn connect(&mut self, channel: Option<Channel>, listener: Option<Listener>, orders: Option<OwnedFd>) {
         self.channel = channel;
         self.listener = listener;
-        self.termination = termination;
+        self.orders = orders;
     }
 
     /// Why the tape could not be begun.
@@ -123,9 +128,6 @@ impl<H: Host, S: Sink> Collector<H, S> {
                 self.give_up();
                 return;
             }
-            if self.drain.segment().control().state() == State::Dead {
-                self.deserted = true;
-            }
             if self.ended_at.is_some_and(|ended| ended.elapsed() > LEAVE_TAKING) {
                 self.let_launcher_go();
             }
@@ -145,6 +147,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
                     .is_none_or(|identity| !self.drain.scribe.host.alive(identity)));
         if !launched_gone || self.drain.anybody_alive() {
             self.alone_since = None;
+            return false;
+        }
+        // A forked child that has not run yet is one of ours, however long that takes.
+        if !self.drain.scribe.host.holders().is_empty() {
             return false;
         }
         // A program that the last of them has started may not have come as far as its first allocation.
@@ -168,13 +174,13 @@ impl<H: Host, S: Sink> Collector<H, S> {
             tv_nsec: i64::from(time.subsec_nanos()),
         };
         let channel = self.channel.iter().map(|channel| channel.fd().as_fd());
-        let termination = self.termination.iter().map(|fd| fd.as_fd());
+        let orders = self.orders.iter().map(|fd| fd.as_fd());
         let listener = self
             .listener
             .iter()
             .flat_map(|listener| listener.fds().map(|fd| fd.as_fd()));
         let mut fds: Vec<PollFd> = channel
-            .chain(termination)
+            .chain(orders)
             .chain(listener)
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
@@ -187,13 +193,39 @@ impl<H: Host, S: Sink> Collector<H, S> {
         if self.channel.is_some() && ready.next() == Some(true) {
             self.hear_launcher();
         }
-        if self.termination.is_some() && ready.next() == Some(true) {
+        if self.orders.is_some() && ready.next() == Some(true) && self.obey() {
             return true;
         }
         if ready.any(|ready| ready) {
             self.serve();
         }
         false
+    }
+
+    /// Does what signals say. `true`: it is time to end.
+    fn obey(&mut self) -> bool {
+        while let Some(signal) = self.orders.as_ref().and_then(signal::next_order) {
+            match signal {
+                libc::SIGUSR1 => self.start(),
+                libc::SIGUSR2 => self.stop(),
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    fn start(&self) {
+        let control = self.drain.segment().control();
+        if control.state() == State::Paused {
+            control.set_state(State::Recording);
+        }
+    }
+
+    fn stop(&self) {
+        let control = self.drain.segment().control();
+        if control.state() == State::Recording {
+            control.set_state(State::Paused);
+        }
     }
 
     fn hear_launcher(&mut self) {
@@ -222,7 +254,8 @@ impl<H: Host, S: Sink> Collector<H, S> {
             .images
             .iter()
             .filter(|(_, image)| image.end.is_none())
-            .count() as u32;
+            .count();
+        let running = running.max(self.drain.scribe.host.holders().len()) as u32;
         let summary = self.summary();
         if let Some(channel) = self.channel.take() {
             // A launcher that is gone needs no telling.
@@ -257,21 +290,24 @@ impl<H: Host, S: Sink> Collector<H, S> {
             }
             (Command::Start, State::Recording) => Reply::Ok("already recording".into()),
             (Command::Start, State::Paused) => {
-                control.set_state(State::Recording);
-                self.drain.resumed();
+                self.start();
                 Reply::Ok("recording".into())
             }
             (Command::Stop, State::Paused) => Reply::Ok("already paused".into()),
             (Command::Stop, State::Recording) => {
-                control.set_state(State::Paused);
+                self.stop();
                 Reply::Ok("paused".into())
             }
             (Command::Status, state) => {
                 let summary = self.summary();
                 let state = if state == State::Paused { "paused" } else { "recording" };
                 Reply::Ok(format!(
-                    "{state}; {} events, {} bytes, {} lost, {} processes",
-                    summary.events, summary.bytes, summary.lost, summary.images
+                    "{state}; {} events, {} bytes, {} lost, {} processes; collector {}",
+                    summary.events,
+                    summary.bytes,
+                    summary.lost,
+                    summary.images,
+                    std::process::id()
                 ))
             }
         }
@@ -316,10 +352,15 @@ impl<H: Host, S: Sink> Collector<H, S> {
     /// Everything that was published is written, and the tape ended.
     fn finish(mut self) {
         let segment = *self.drain.segment();
+        self.deserted = segment.control().state() == State::Dead;
         segment.control().set_state(State::Dead);
         self.drain.drain_all();
         self.drain.tell_losses();
         let stamp = self.drain.watermark();
+        if self.deserted {
+            // What has happened since, nobody has counted.
+            self.drain.scribe.loss(None, 0, LossCause::PoolFull, stamp);
+        }
         for id in self.drain.scribe.images.ids() {
             let end = self.drain.scribe.images.get(id).and_then(|image| image.end);
             self.drain
@@ -343,6 +384,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
         let mut last = Vec::new();
         self.drain.scribe.writer.finish(&end, &mut last);
         self.output.write(&last);
+        self.output.check();
         summary.bytes = self.output.written();
         summary.error = self.output.error().map(plain).or(summary.error);
         if let Some(channel) = &self.channel {
@@ -382,16 +424,13 @@ mod tests {
         fn wait(&mut self) {}
     }
 
-    /// Records 200 events of a program that then ends, into a sink that fails at the given call.
-    fn record(fail_at: Option<(u32, i32)>) -> (Faulty, Summary, State) {
+    /// Records 200 events of a program that then ends, into a sink that fails in the given way.
+    fn record(faults: Faulty) -> (Faulty, Summary, State) {
         let segment = segment(4, 4, 16);
         segment.control().set_state(State::Recording);
         let host = FakeHost::default();
         host.0.now.set(1_000_000);
-        let sink = Shared(Rc::new(RefCell::new(Faulty {
-            fail_at,
-            ..Faulty::default()
-        })));
+        let sink = Shared(Rc::new(RefCell::new(faults)));
         let (launcher, channel) = Channel::pair().unwrap();
         let mut collector = Collector::new(
             host.clone(),
@@ -419,13 +458,16 @@ mod tests {
 
     #[test]
     fn whichever_write_fails_the_tape_is_whole_blocks_and_the_launcher_is_told() {
-        let (sink, summary, _) = record(None);
+        let (sink, summary, _) = record(Faulty::default());
         assert_eq!((summary.events, summary.error), (200, None));
         assert_eq!(summary.bytes, sink.bytes.len() as u64);
         let all = sink.calls;
         assert!(all > 2);
         for at in 1..=all {
-            let (sink, summary, state) = record(Some((at, libc::ENOSPC)));
+            let (sink, summary, state) = record(Faulty {
+                fail_at: Some((at, libc::ENOSPC)),
+                ..Faulty::default()
+            });
             assert_eq!(summary.error.as_deref(), Some("No space left on device"), "write {at}");
             assert_eq!(summary.bytes, sink.bytes.len() as u64);
             assert_eq!(state, State::Dead);
@@ -434,5 +476,46 @@ mod tests {
                 assert!(tape.events.len() <= 200);
             }
         }
+    }
+
+    #[test]
+    fn however_many_bytes_fit_the_tape_is_whole_blocks_and_the_launcher_is_told() {
+        let (whole, ..) = record(Faulty::default());
+        for capacity in (0..whole.bytes.len()).step_by(29) {
+            let (sink, summary, state) = record(Faulty {
+                capacity: Some(capacity),
+                ..Faulty::default()
+            });
+            assert_eq!(
+                summary.error.as_deref(),
+                Some("No space left on device"),
+                "{capacity} bytes"
+            );
+            assert_eq!(summary.bytes, sink.bytes.len() as u64);
+            assert_eq!(state, State::Dead);
+            if !sink.bytes.is_empty() {
+                assert!(Tape::read(&sink.bytes).events.len() <= 200);
+            }
+        }
+    }
+
+    #[test]
+    fn a_forked_child_that_has_not_come_to_its_first_call_is_waited_for() {
+        let segment = segment(4, 4, 16);
+        let host = FakeHost::default();
+        let collector = Collector::new(
+            host.clone(),
+            segment,
+            &Header::default(),
+            Shared(Rc::default()),
+            41,
+            Duration::from_secs(1),
+        );
+        let mut collector = collector;
+        collector.launched_end = Some(ProcessEnd::Exit(0));
+        host.0.holders.replace(vec![42]);
+        assert!(!collector.complete());
+        host.0.holders.replace(Vec::new());
+        assert!(collector.complete());
     }
 }

@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::processes::{Ancestry, Image, ImageId};
 use heaptape_format::record::{LossCause, ProcessEnd};
 use heaptape_shm::slot::{life, IDLE};
-use heaptape_shm::{Segment, NONE};
+use heaptape_shm::{Segment, State, NONE};
 use std::sync::atomic::Ordering;
 use stream::Stream;
 
@@ -85,6 +85,8 @@ pub struct Drain<H> {
     totals: Totals,
     lost_no_slot: u64,
     lost_processes: u32,
+    /// Pauses that the tape tells of.
+    pauses: u32,
     /// Process id of the launched program, which is of this namespace whatever it looks like.
     pub launched: u32,
     /// The launcher is yet to say how that program ended: until then nobody else judges it.
@@ -127,6 +129,7 @@ impl<H: Host> Drain<H> {
             totals: Totals::default(),
             lost_no_slot: 0,
             lost_processes: 0,
+            pauses: 0,
             launched: 0,
             status_to_come: false,
             sweep_from: 0,
@@ -141,6 +144,7 @@ impl<H: Host> Drain<H> {
         // Before any slot is looked at: a thread that is not seen now has claimed its slot later than `now`.
         std::sync::atomic::fence(Ordering::SeqCst);
         self.discover();
+        self.notice_pauses();
         let settled = now.stamp.saturating_sub(self.scribe.clock.stamps(MARGIN_NANOS));
         let watermark = self.bounds(settled);
         let taken = self.merge(watermark);
@@ -167,6 +171,9 @@ impl<H: Host> Drain<H> {
         }
         self.waiting_fork = None;
         self.told_forks.clear();
+        if self.segment.control().pauses.load(Ordering::Acquire) != self.pauses {
+            self.resumed();
+        }
         let now = self.scribe.host.now();
         self.now = now;
         self.bounds(u64::MAX - 1);
@@ -210,8 +217,18 @@ impl<H: Host> Drain<H> {
         self.due.push((stamp, Due::Mark(image, name)));
     }
 
-    /// Recording goes on after a pause, now.
-    pub fn resumed(&mut self) {
+    /// Looks whether recording has been paused since the last look, whoever did it: the tape says where it goes on.
+    fn notice_pauses(&mut self) {
+        let control = self.segment.control();
+        let pauses = control.pauses.load(Ordering::Acquire);
+        if pauses != self.pauses && control.state() == State::Recording {
+            self.pauses = pauses;
+            self.resumed();
+        }
+    }
+
+    /// Recording goes on after a pause, now, or ends in one.
+    fn resumed(&mut self) {
         let stamp = self.scribe.host.now().stamp;
         self.due.push((stamp, Due::Resumed));
     }

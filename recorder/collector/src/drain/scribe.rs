@@ -1,6 +1,6 @@
 //! Writes entries to the tape, in the order in which it is given them.
 
-use super::stacks::Frames;
+use super::stacks::{Base, Frames};
 use super::stream::{Overwritten, Stream};
 use crate::clock::Clock;
 use crate::host::{linux::arguments, FoundModule, Host, ProcessFacts};
@@ -42,6 +42,8 @@ pub struct Scribe<H> {
     pub images: Images,
     /// Events lost, as far as they can be counted.
     pub lost: u64,
+    /// Innermost frames of a stack that are written.
+    pub depth: usize,
     modules: Modules,
     frames: Frames,
     python: python::Known,
@@ -67,6 +69,7 @@ impl<H: Host> Scribe<H> {
             clock,
             images: Images::default(),
             lost: 0,
+            depth: usize::MAX,
             modules: Modules::default(),
             frames: Frames::default(),
             python: python::Known::default(),
@@ -98,16 +101,47 @@ impl<H: Host> Scribe<H> {
         if head.flags >> TYPE_SHIFT != 0 && !stream.typed {
             self.typed(stream, thread);
         }
+        match head.kind {
+            kind::FREE => {
+                let address = Address(stream.word(2));
+                self.write(stamp, thread, Op::Free { address });
+                stream.took();
+                Ok(Taken::Whole)
+            }
+            kind::ALLOC => {
+                let api = AllocApi::from_u8(head.api).ok_or(Overwritten)?;
+                let (address, size) = (Address(stream.word(2)), Bytes(stream.word(3)));
+                let stack = self.stack(stream)?;
+                let op = Op::Alloc {
+                    api,
+                    address,
+                    size,
+                    stack,
+                };
+                if head.api == api::PY_OBJ {
+                    stream.object = address;
+                }
+                self.write(stamp, thread, op);
+                stream.took();
+                Ok(Taken::Whole)
+            }
+            _ => self.take_rare(stream, thread),
+        }
+    }
+
+    /// Written out at each place, so that each has the coding of its own operation.
+    #[inline(always)]
+    fn write(&mut self, stamp: u64, thread: ThreadIx, op: Op) {
+        let time = self.clock.micros(stamp);
+        self.writer.event(&Event { time, thread, op }, &mut self.out);
+    }
+
+    /// [`Scribe::take`] of what most items are not.
+    #[inline(never)]
+    fn take_rare(&mut self, stream: &mut Stream, thread: ThreadIx) -> Result<Taken, Overwritten> {
+        let stamp = stream.next;
+        let head = stream.head;
         let op = match head.kind {
-            kind::FREE => Op::Free {
-                address: Address(stream.word(2)),
-            },
-            kind::ALLOC => Op::Alloc {
-                api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
-                address: Address(stream.word(2)),
-                size: Bytes(stream.word(3)),
-                stack: self.stack(stream)?,
-            },
             kind::REALLOC if !stream.moved() => Op::Resize {
                 api: AllocApi::from_u8(head.api).ok_or(Overwritten)?,
                 address: Address(stream.word(2)),
@@ -163,8 +197,7 @@ impl<H: Host> Scribe<H> {
         if head.api == api::PY_OBJ {
             stream.object = Address(stream.word(2));
         }
-        let time = self.clock.micros(stamp);
-        self.writer.event(&Event { time, thread, op }, &mut self.out);
+        self.write(stamp, thread, op);
         if matches!(op, Op::MoveOut { .. }) {
             stream.took_half();
             return Ok(Taken::Half);
@@ -242,15 +275,14 @@ impl<H: Host> Scribe<H> {
             return StackId::ROOT;
         };
         let generation = self.writer.generation();
-        let truncated = stream.stack.truncated();
-        let (base, unknown) = stream.stack.unknown(generation);
+        let (base, unknown) = stream.stack.unknown(generation, self.depth);
         let mut node = match base {
-            Some(node) => node,
-            None if truncated => {
+            Base::Node(node) => node,
+            Base::Cut => {
                 let frame = self.writer.frame(Frame::Truncated);
                 self.writer.stack(StackId::ROOT, frame)
             }
-            None => StackId::ROOT,
+            Base::Root => StackId::ROOT,
         };
         for (address, place) in unknown {
             let frame = match self.frames.find(*address, space) {

@@ -9,12 +9,25 @@ use heaptape_format::{FrameId, StackId};
 /// More frames than this in one stack are not believed.
 pub const MOST_FRAMES: usize = 1 << 20;
 
+/// What the frames that are to be looked up stand on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing: the first of them is the outermost there is.
+    Root,
+    /// Frames that are not known or not wanted.
+    Cut,
+    /// The stack with this node.
+    Node(StackId),
+}
+
 /// The stack of one ring.
 #[derive(Debug, Default)]
 pub struct Stack {
     /// Return addresses, outermost first, each with the node of the stack up to it.
     frames: Vec<(u64, StackId)>,
-    /// Number of `frames` whose nodes are known.
+    /// Outermost frames that are left out, since the stack is deeper than asked for.
+    skipped: usize,
+    /// Number of `frames` whose nodes are known, those left out among them.
     known: usize,
     /// Generation of those nodes.
     generation: u32,
@@ -56,11 +69,6 @@ impl Stack {
         }
     }
 
-    /// Whether the outer end is missing.
-    pub fn truncated(&self) -> bool {
-        self.truncated
-    }
-
     /// The node of the whole stack, if it is known in this generation.
     #[inline]
     pub fn node(&self, generation: u32) -> Option<StackId> {
@@ -68,15 +76,23 @@ impl Stack {
         (self.known == self.frames.len() && self.generation == generation).then_some(last.1)
     }
 
-    /// The frames whose nodes are not known in this generation, and the node to go on from; `None` for the latter: from the base.
+    /// Of the `depth` innermost frames those whose nodes are not known in this generation, and where to go on from.
     #[inline]
-    pub fn unknown(&mut self, generation: u32) -> (Option<StackId>, &mut [(u64, StackId)]) {
-        if self.generation != generation {
+    pub fn unknown(&mut self, generation: u32, depth: usize) -> (Base, &mut [(u64, StackId)]) {
+        let skipped = self.frames.len().saturating_sub(depth);
+        if self.generation != generation || self.skipped != skipped {
             self.generation = generation;
+            self.skipped = skipped;
             self.known = 0;
         }
+        self.known = self.known.max(skipped);
         let (known, unknown) = self.frames.split_at_mut(self.known);
-        (known.last().map(|frame| frame.1), unknown)
+        let base = match known.last() {
+            Some(frame) if known.len() > skipped => Base::Node(frame.1),
+            _ if skipped > 0 || self.truncated => Base::Cut,
+            _ => Base::Root,
+        };
+        (base, unknown)
     }
 
     /// All nodes have been filled in.
@@ -164,6 +180,8 @@ impl Frames {
 mod tests {
     use super::*;
 
+    const ALL: usize = usize::MAX;
+
     #[test]
     fn what_is_found_is_what_was_put_in_even_when_much_was_dropped() {
         let mut frames = Frames::default();
@@ -191,8 +209,8 @@ mod tests {
         for address in [1, 2, 3] {
             assert!(stack.push(address));
         }
-        let (base, unknown) = stack.unknown(0);
-        assert_eq!((base, unknown.len()), (None, 3));
+        let (base, unknown) = stack.unknown(0, ALL);
+        assert_eq!((base, unknown.len()), (Base::Root, 3));
         for (index, frame) in unknown.iter_mut().enumerate() {
             frame.1 = StackId(index as u32 + 1);
         }
@@ -200,13 +218,39 @@ mod tests {
         assert_eq!(stack.node(0), Some(StackId(3)));
         assert!(stack.pop(1));
         assert!(stack.push(9));
-        let (base, unknown) = stack.unknown(0);
-        assert_eq!((base, unknown.len()), (Some(StackId(2)), 1));
+        let (base, unknown) = stack.unknown(0, ALL);
+        assert_eq!((base, unknown.len()), (Base::Node(StackId(2)), 1));
         // Another generation, or another outer end: nothing is known.
-        assert_eq!(stack.unknown(1).1.len(), 3);
+        assert_eq!(stack.unknown(1, ALL).1.len(), 3);
         stack.all_known();
         stack.set_truncated(true);
-        assert_eq!(stack.unknown(1).1.len(), 3);
+        let (base, unknown) = stack.unknown(1, ALL);
+        assert_eq!((base, unknown.len()), (Base::Cut, 3));
         assert!(!stack.pop(4));
+    }
+
+    #[test]
+    fn a_stack_deeper_than_asked_for_is_its_innermost_frames_on_a_cut() {
+        let mut stack = Stack::default();
+        for address in [1, 2, 3, 4] {
+            assert!(stack.push(address));
+        }
+        let (base, unknown) = stack.unknown(0, 2);
+        let addresses: Vec<u64> = unknown.iter().map(|frame| frame.0).collect();
+        assert_eq!((base, addresses), (Base::Cut, vec![3, 4]));
+        stack.all_known();
+        // One frame in the place of another: the cut is where it was.
+        assert!(stack.pop(1) && stack.push(5));
+        let (base, unknown) = stack.unknown(0, 2);
+        assert_eq!((matches!(base, Base::Node(_)), unknown.len()), (true, 1));
+        stack.all_known();
+        // One frame more: everything that is left has another place in the trie.
+        assert!(stack.push(6));
+        assert_eq!(stack.unknown(0, 2).1.len(), 2);
+        stack.all_known();
+        // As deep as asked for: whole.
+        assert!(stack.pop(3));
+        let (base, unknown) = stack.unknown(0, 2);
+        assert_eq!((base, unknown.len()), (Base::Root, 2));
     }
 }

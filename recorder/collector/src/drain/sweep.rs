@@ -2,6 +2,7 @@
 
 use super::Drain;
 use crate::host::Host;
+use crate::processes::Image;
 use heaptape_format::record::{LossCause, MemorySample, ProcessEnd};
 use heaptape_shm::slot::life;
 use std::sync::atomic::Ordering;
@@ -52,8 +53,12 @@ impl<H: Host> Drain<H> {
                 self.end_image(id, ProcessEnd::Gone);
             }
         }
-        if !native_alive {
-            // Nobody is left who could tell about the others.
+        let foreign = |image: &Image| image.foreign && image.end.is_none();
+        if !native_alive
+            && self.scribe.images.iter().any(|(_, image)| foreign(image))
+            && self.scribe.host.holders().is_empty()
+        {
+            // Nobody is left who could be one of the others.
             for id in self.scribe.images.ids() {
                 self.end_image(id, ProcessEnd::Gone);
             }

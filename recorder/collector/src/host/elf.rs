@@ -1,7 +1,9 @@
 //! What the recorder must know of an ELF file, read from its headers without loading it.
 
-use object::elf::{FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_INTERP, PT_LOAD, PT_NOTE};
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::elf::{
+    FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_INTERP, PT_LOAD, PT_NOTE, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC,
+};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::read::{ReadCache, ReadRef};
 use object::Endianness;
 use std::fs::File;
@@ -73,6 +75,32 @@ fn facts<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R, 
     Some(elf)
 }
 
+/// Names under which allocators that are linked into a program are known.
+const ALLOCATORS: [&str; 5] = ["malloc", "_rjem_malloc", "je_malloc", "mi_malloc", "tc_malloc"];
+
+/// A symbol table longer than this is not searched.
+const SYMBOLS_LIMIT: u64 = 64 << 20;
+
+/// The function by which a program that has an allocator of its own linked into it allocates; `None` when there is no such.
+pub fn own_allocator(path: &Path) -> Option<&'static str> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let data = &cache;
+    let header = FileHeader64::<Endianness>::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    [SHT_DYNSYM, SHT_SYMTAB].into_iter().find_map(|kind| {
+        let small = sections
+            .iter()
+            .any(|section| section.sh_type(endian) == kind && section.sh_size(endian) < SYMBOLS_LIMIT);
+        let symbols = small.then(|| sections.symbols(endian, data, kind).ok()).flatten()?;
+        symbols.iter().find_map(|symbol| {
+            let defined = symbol.st_type() == STT_FUNC && !symbol.is_undefined(endian);
+            let name = defined.then(|| symbols.symbol_name(endian, symbol).ok()).flatten()?;
+            ALLOCATORS.into_iter().find(|known| known.as_bytes() == name)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +110,8 @@ mod tests {
         let elf = read(Path::new("/proc/self/exe")).unwrap();
         assert_eq!(usize::from(elf.pointer_bytes), std::mem::size_of::<usize>());
         assert!(elf.interpreter);
+        assert_eq!(own_allocator(Path::new("/proc/self/exe")), None);
+        assert_eq!(own_allocator(Path::new("/etc/passwd")), None);
     }
 
     #[test]

@@ -19,6 +19,24 @@ const GROUPS_LIMIT: usize = 4096;
 pub struct Linux {
     /// The file that tells the charge of a process's memory control group.
     groups: RefCell<HashMap<u32, Option<PathBuf>>>,
+    /// Number of the segment's file.
+    segment: u64,
+    /// The process that has launched the recording, which has the segment mapped too.
+    launcher: u32,
+    /// When the launched process was started, ticks: nobody older is recorded.
+    since: u64,
+}
+
+impl Linux {
+    /// The system for a recording: of the program that is process `launched`, into the segment in this file, started by the process `launcher`.
+    pub fn new(segment: &impl std::os::fd::AsFd, launcher: u32, launched: u32) -> Linux {
+        Linux {
+            segment: rustix::fs::fstat(segment).map_or(0, |facts| facts.st_ino),
+            launcher,
+            since: Stat::read(launched).map_or(0, |stat| stat.started),
+            ..Linux::default()
+        }
+    }
 }
 
 impl Host for Linux {
@@ -107,22 +125,29 @@ impl Host for Linux {
         let marker = format!("HEAPTAPE_SEGMENT=/proc/{collector}/");
         let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64;
         let ticks = rustix::param::clock_ticks_per_second();
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return Vec::new();
+        // A forked child counts from its fork, a loaded program from its process's.
+        let young = |stat: &Stat| stat.started / ticks + 2 >= uptime;
+        let marked = |pid: &u32| {
+            fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
+                text.split(|byte| *byte == 0)
+                    .any(|entry| entry.starts_with(marker.as_bytes()))
+            })
         };
-        let pids = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| {
-            // A forked child counts from its fork, a loaded program from its process's.
-            let young = |stat: &Stat| stat.started / ticks + 2 >= uptime && !matches!(stat.state, b'Z' | b'X');
-            Stat::read(*pid).is_some_and(|stat| young(&stat))
-                && fs::read(format!("/proc/{pid}/environ")).is_ok_and(|text| {
-                    text.split(|byte| *byte == 0)
-                        .any(|entry| entry.starts_with(marker.as_bytes()))
-                })
-        })
-        .collect()
+        processes(young).filter(marked).collect()
+    }
+
+    fn holders(&self) -> Vec<u32> {
+        let others = [self.launcher, std::process::id()];
+        let maps = |pid: &u32| {
+            let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+            let is_ours = |line: maps::Line| line.inode == self.segment && contains(line.path, b"heaptape");
+            let found = maps::lines(&text).any(is_ours);
+            found
+        };
+        processes(|stat| stat.started >= self.since)
+            .filter(|pid| !others.contains(pid))
+            .filter(maps)
+            .collect()
     }
 
     fn barrier(&self) {
@@ -148,6 +173,20 @@ impl Linux {
         let file = groups.entry(pid).or_insert_with(|| group_file(pid));
         fs::read_to_string(file.as_ref()?).ok()?.trim().parse().ok()
     }
+}
+
+/// The running processes that `wanted` takes.
+fn processes(wanted: impl Fn(&Stat) -> bool) -> impl Iterator<Item = u32> {
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(move |pid| Stat::read(*pid).is_some_and(|stat| !matches!(stat.state, b'Z' | b'X') && wanted(&stat)))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// The file with the charge of a process's memory group: the unified hierarchy if it manages memory, else the old memory hierarchy.

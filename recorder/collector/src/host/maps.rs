@@ -11,6 +11,8 @@ pub struct Line<'a> {
     pub executable: bool,
     /// Offset of the mapping in its file.
     pub offset: u64,
+    /// Number of that file in its file system, 0 for none.
+    pub inode: u64,
     /// The path, empty for anonymous memory; `[stack]` and the like for the kernel's own.
     pub path: &'a [u8],
 }
@@ -32,13 +34,14 @@ fn line(text: &[u8]) -> Option<Line<'_>> {
     let (permissions, rest) = field(rest)?;
     let (offset, rest) = field(rest)?;
     let (_device, rest) = field(rest)?;
-    let (_inode, path) = field(rest)?;
+    let (inode, path) = field(rest)?;
     let dash = range.iter().position(|&byte| byte == b'-')?;
     Some(Line {
         start: hexadecimal(&range[..dash])?,
         end: hexadecimal(&range[dash + 1..])?,
         executable: permissions.get(2) == Some(&b'x'),
         offset: hexadecimal(offset)?,
+        inode: std::str::from_utf8(inode).ok()?.parse().ok()?,
         path: path.trim_ascii_start(),
     })
 }

@@ -82,6 +82,8 @@ pub trait Host {
     fn shares(&self, pid: u32) -> Option<Shares>;
     /// Process ids of programs started within the last two seconds whose environment names the segment of the collector `pid`: some of them may not have attached yet.
     fn starting(&self, collector: u32) -> Vec<u32>;
+    /// Process ids of programs that have the segment mapped: the recorded ones, and forked children that have not come as far as making themselves known.
+    fn holders(&self) -> Vec<u32>;
     /// Makes every processor see what this one has stored, and this one what every other has; see `heaptape_shm::ring`.
     fn barrier(&self);
     /// Wakes at most so many of the recorded threads that wait for space on this word.

@@ -10,6 +10,7 @@ use crate::channel::{Channel, Summary, ToCollector, ToLauncher};
 use crate::cli::{OnFull, RecordArgs};
 use crate::collect::{self, plain, Collector};
 use crate::control::Listener;
+use crate::host::elf;
 use crate::host::linux::Linux;
 use crate::summary;
 use crate::sys::{process, shared, signal};
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use target::Program;
+use wait::Answer;
 
 /// Exit status for bad usage and for what stands in the way of a recording.
 const REFUSED: u8 = 2;
@@ -72,6 +74,12 @@ fn launch(args: &RecordArgs) -> Result<u8, Failure> {
             return Err(refused(refusal));
         }
     }
+    if let Some(function) = elf::own_allocator(&program::executed(&file)) {
+        say(&format!(
+            "{} has an allocator of its own linked into it ({function}): what that gives out cannot be seen, only the memory that it gets from the system and what others allocate",
+            summary::shown(&file)
+        ));
+    }
     let program = Program {
         file,
         arguments: args.command.clone(),
@@ -93,7 +101,12 @@ fn launch(args: &RecordArgs) -> Result<u8, Failure> {
     let collector = ready.collector;
     let end = wait::until_end(pid);
     let _ = collector.send(&ToCollector::Ended(end));
-    tell(args, &program, &tape, collector.receive());
+    tell(
+        args,
+        &program,
+        &tape,
+        wait::for_collector(&collector, ready.collector_pid),
+    );
     match end {
         ProcessEnd::Exit(status) => Ok(status as u8),
         ProcessEnd::Signal(number) => {
@@ -114,6 +127,7 @@ fn tape_of(args: &RecordArgs, pid: u32) -> PathBuf {
 /// What is ready before the program starts.
 struct Ready {
     collector: Channel,
+    collector_pid: u32,
     /// The path of the shared memory.
     segment: String,
     /// The tape, if it was not there before.
@@ -140,8 +154,9 @@ fn prepare(args: &RecordArgs, tape: &Path, pid: u32) -> Result<Ready, Failure> {
     let fresh_tape = opened.fresh.then(|| tape.to_path_buf());
     let started = segment(args).and_then(|(fd, segment)| start_collector(args, opened.file, fd, segment, pid));
     match started {
-        Ok((collector, segment)) => Ok(Ready {
+        Ok((collector, collector_pid, segment)) => Ok(Ready {
             collector,
+            collector_pid,
             segment,
             fresh_tape,
         }),
@@ -158,7 +173,6 @@ fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
     let control = segment.control();
     control.set_options(&Options {
         stack_mode: args.stacks.mode(),
-        depth: args.depth.unwrap_or(0),
         on_full_drop: args.on_full == OnFull::Drop,
         check_stacks: args.check_stacks,
         min_size: args.min_size,
@@ -176,15 +190,16 @@ fn start_collector(
     fd: OwnedFd,
     segment: Segment,
     pid: u32,
-) -> Result<(Channel, String), Failure> {
+) -> Result<(Channel, u32, String), Failure> {
     let (ours, theirs) = Channel::pair().map_err(|error| Failure::system("cannot get a socket", &error))?;
+    let launcher = std::process::id();
     let cannot_fork = |error: io::Error| Failure::system("cannot fork", &error);
     match process::fork().map_err(cannot_fork)? {
         process::Side::Child => {
             // Out of reach of the terminal's keys.
             let _ = rustix::process::setsid();
             match process::fork() {
-                Ok(process::Side::Child) => collector_main(args, tape, &fd, segment, pid, theirs),
+                Ok(process::Side::Child) => collector_main(args, tape, &fd, segment, pid, launcher, theirs),
                 Ok(process::Side::Parent(_)) => process::exit_now(0),
                 Err(_) => process::exit_now(1),
             }
@@ -195,7 +210,9 @@ fn start_collector(
                 let _ = rustix::process::waitpid(Some(between), rustix::process::WaitOptions::empty());
             }
             match ours.receive() {
-                Some(ToLauncher::Ready(collector)) => Ok((ours, target::segment_path(collector, fd.as_raw_fd()))),
+                Some(ToLauncher::Ready(collector)) => {
+                    Ok((ours, collector, target::segment_path(collector, fd.as_raw_fd())))
+                }
                 Some(ToLauncher::Finished(summary)) => Err(Failure::new(format!(
                     "the tape cannot be written: {}",
                     summary.error.unwrap_or_default()
@@ -207,7 +224,15 @@ fn start_collector(
 }
 
 /// The collector process from its first to its last instruction.
-fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment, pid: u32, channel: Channel) -> ! {
+fn collector_main(
+    args: &RecordArgs,
+    tape: File,
+    fd: &OwnedFd,
+    segment: Segment,
+    pid: u32,
+    launcher: u32,
+    channel: Channel,
+) -> ! {
     process::keep_only(&[tape.as_raw_fd(), fd.as_raw_fd(), channel.fd().as_raw_fd()]);
     // So that a file system can be unmounted under a long recording.
     let _ = rustix::process::chdir("/");
@@ -217,7 +242,7 @@ fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment,
         .store(std::process::id(), std::sync::atomic::Ordering::Relaxed);
     let header = collect::header(args);
     let mut collector = Collector::new(
-        Linux::default(),
+        Linux::new(fd, launcher, pid),
         segment,
         &header,
         tape,
@@ -237,9 +262,9 @@ fn collector_main(args: &RecordArgs, tape: File, fd: &OwnedFd, segment: Segment,
     }
     // Both are amenities: a recording goes on without them.
     let listener = Listener::new().ok();
-    let termination = signal::termination_fd().ok();
+    let orders = signal::orders_fd().ok();
     let channel = (!args.exec).then_some(channel);
-    collector.connect(channel, listener, termination);
+    collector.connect(channel, listener, orders);
     collector.run();
     process::exit_now(0)
 }
@@ -274,11 +299,18 @@ fn not_executed(program: &Program, error: &io::Error) -> Failure {
 }
 
 /// Says how it went.
-fn tell(args: &RecordArgs, program: &Program, tape: &Path, answer: Option<ToLauncher>) {
+fn tell(args: &RecordArgs, program: &Program, tape: &Path, answer: Answer) {
     let (summary, still_running) = match answer {
-        Some(ToLauncher::Finished(summary)) => (summary, 0),
-        Some(ToLauncher::GoesOn(summary, running)) => (summary, running),
-        _ => {
+        Answer::Told(ToLauncher::Finished(summary)) => (summary, 0),
+        Answer::Told(ToLauncher::GoesOn(summary, running)) => (summary, running),
+        Answer::Stopped(collector) => {
+            say(&format!(
+                "the collector (process {collector}) is stopped, and does not end the tape; what it had written is readable: heaptape info {}",
+                summary::shown(tape)
+            ));
+            return;
+        }
+        Answer::Told(ToLauncher::Ready(_)) | Answer::Gone => {
             say(&format!(
                 "the collector ended before the program did; what it had written is readable: heaptape info {}",
                 summary::shown(tape)

@@ -126,17 +126,8 @@ fn usable(file: &Path) -> Result<(), Refusal> {
 /// # Errors
 /// The reason why not.
 pub fn check(file: &Path) -> Result<(), Refusal> {
-    let mut file = file.to_path_buf();
-    // The system follows a script's interpreter as often, for one that is a script itself.
-    for _ in 0..5 {
-        match interpreter(&file) {
-            Some(next) => {
-                usable(&next)?;
-                file = next;
-            }
-            None => break,
-        }
-    }
+    let file = executed(file);
+    usable(&file)?;
     // Something that is neither a script nor ELF is the system's or the shell's business.
     let Some(found) = elf::read(&file) else { return Ok(()) };
     if let Some(own) = elf::read(Path::new("/proc/self/exe")) {
@@ -157,6 +148,19 @@ pub fn check(file: &Path) -> Result<(), Refusal> {
         Some(reason) => Err(Refusal::Privileged { file, reason }),
         None => Ok(()),
     }
+}
+
+/// The program that the system executes for this file: itself, or a script's interpreter.
+pub fn executed(file: &Path) -> PathBuf {
+    let mut file = file.to_path_buf();
+    // The system follows a script's interpreter as often, for one that is a script itself.
+    for _ in 0..5 {
+        match interpreter(&file) {
+            Some(next) => file = next,
+            None => break,
+        }
+    }
+    file
 }
 
 fn machine(elf: &elf::Elf) -> String {

@@ -1,8 +1,10 @@
 //! The launcher while the program runs: invisible. Signals meant for the program reach it, once; it stops when the program stops; it ends as the program ends.
 
+use crate::channel::{Channel, ToLauncher};
 use crate::host::linux::state_of;
 use crate::sys::signal;
 use heaptape_format::record::ProcessEnd;
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::process::{waitpid, Pid, WaitOptions};
 
 /// Waits for the end of the program, with all signals blocked by the caller.
@@ -26,6 +28,38 @@ pub fn until_end(pid: u32) -> ProcessEnd {
             other => signal::send(pid, other),
         }
     }
+}
+
+/// What the collector has to say in the end.
+pub enum Answer {
+    /// This.
+    Told(ToLauncher),
+    /// Nothing: it is gone.
+    Gone,
+    /// Nothing: somebody has stopped it, the process of this id.
+    Stopped(u32),
+}
+
+/// Looks at a silent collector this often, and so many times in a row it may be found stopped (a debugger stops it for an instant now and then).
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+const MOST_STOPS: u32 = 10;
+
+/// Waits for the collector's last word; a slow one is waited for as long as it takes, a stopped one is not.
+pub fn for_collector(channel: &Channel, collector: u32) -> Answer {
+    let mut stops = 0;
+    while stops < MOST_STOPS {
+        if poll(&mut [PollFd::new(channel.fd(), PollFlags::IN)], Some(&LOOK)) != Ok(0) {
+            return channel.receive().map_or(Answer::Gone, Answer::Told);
+        }
+        stops = match state_of(collector) {
+            Some(b'T' | b't') => stops + 1,
+            _ => 0,
+        };
+    }
+    Answer::Stopped(collector)
 }
 
 /// The end of the program, if it has ended; stops with it when it was stopped from the terminal.

@@ -56,22 +56,33 @@ pub fn wait() -> Arrived {
     }
 }
 
-/// A descriptor that becomes readable when SIGTERM comes; the signal must be blocked.
+/// A descriptor that becomes readable when SIGTERM (end), SIGUSR1 (start) or SIGUSR2 (stop) comes; the signals must be blocked.
 ///
 /// # Errors
 /// When no descriptor can be had.
-pub fn termination_fd() -> io::Result<OwnedFd> {
+pub fn orders_fd() -> io::Result<OwnedFd> {
     // SAFETY: the set is filled in before use; the descriptor returned is new and nobody else's.
     unsafe {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        for signal in [libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
         let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(OwnedFd::from_raw_fd(fd))
     }
+}
+
+/// The next signal that has come to such a descriptor, if there is one.
+pub fn next_order(fd: &OwnedFd) -> Option<i32> {
+    // `struct signalfd_siginfo` begins with the number.
+    let mut info = [0u8; 128];
+    let count = rustix::io::read(fd, &mut info).ok()?;
+    let number = info.first_chunk().filter(|_| count >= 4)?;
+    Some(u32::from_ne_bytes(*number) as i32)
 }
 
 /// Sends a signal to a process; an error means that it is gone or out of reach, and changes nothing.

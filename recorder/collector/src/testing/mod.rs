@@ -32,6 +32,8 @@ pub struct FakeState {
     pub dead_threads: RefCell<HashSet<u32>>,
     /// What `/proc/PID/maps` shows, for every process.
     pub modules: RefCell<Vec<FoundModule>>,
+    /// Who has the segment mapped.
+    pub holders: RefCell<Vec<u32>>,
     /// Barriers asked for.
     pub barriers: Cell<u32>,
     /// Threads that could have been woken.
@@ -75,6 +77,9 @@ impl Host for FakeHost {
     }
     fn starting(&self, _collector: u32) -> Vec<u32> {
         Vec::new()
+    }
+    fn holders(&self) -> Vec<u32> {
+        self.0.holders.borrow().clone()
     }
     fn barrier(&self) {
         self.0.barriers.set(self.0.barriers.get() + 1);

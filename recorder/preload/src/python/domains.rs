@@ -10,9 +10,10 @@
 use super::elf::{Symbol, Symbols};
 use super::{interpreter, types, watch};
 use crate::arch;
-use crate::event::{self, Outcome, Site, Writer};
+use crate::event::{self, Change, Outcome, Site, Writer};
 use crate::life;
 use crate::modules::Located;
+use crate::sample;
 use crate::thread::Doing;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use heaptape_shm::entry::{api, kind};
@@ -237,9 +238,10 @@ fn born<const D: usize>(block: Block, size: usize, site: Site) {
         return event::failed();
     }
     if let Some(writer) = begin::<D>(site) {
-        if (size as u64) < writer.recording.options.min_size {
+        if (size as u64) < writer.recording.options.min_size || !sample::wants(&writer.recording, size as u64) {
             return writer.end();
         }
+        sample::born(&writer.recording, block as u64);
         let flags = settle::<D>(writer);
         let sent = writer.flagged(kind::ALLOC, api_of::<D>(), flags, [block as u64, size as u64], site);
         if D == OBJ && sent {
@@ -335,18 +337,17 @@ unsafe extern "C" fn realloc_hook<const D: usize>(
         None => call(),
         Some(writer) => {
             let flags = settle::<D>(writer);
-            let block = writer.around(api_of::<D>(), flags, site, call, |block| match block.is_null() {
-                true => {
-                    event::failed();
-                    Outcome::Nothing
+            let change = Change::of(old as u64, size as u64);
+            let (block, kept) = writer.around(api_of::<D>(), flags, site, change, call, |block| {
+                match block.is_null() {
+                    true => {
+                        event::failed();
+                        Outcome::Nothing
+                    }
+                    false => Outcome::Moved { new: *block as u64 },
                 }
-                false => Outcome::Moved {
-                    old: old as u64,
-                    new: *block as u64,
-                    size: size as u64,
-                },
             });
-            if D == OBJ && !block.is_null() {
+            if D == OBJ && kept {
                 types::born(writer, block as usize, size);
             }
             block
@@ -370,7 +371,8 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
     if local.doing.get() != Doing::Nothing {
         return free_inside(block, real);
     }
-    if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, Site { slot, fp })) {
+    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
+    if let Some(writer) = recording.and_then(|recording| event::begin(recording, Site { slot, fp })) {
         let flags = settle::<D>(writer);
         writer.bare_event(kind::FREE, flags, [block as u64]);
     }
@@ -395,7 +397,8 @@ pub fn free_inside(block: Block, real: impl FnOnce()) {
     }
     let slot: usize = 0;
     let site = Site { slot: &slot, fp: 0 };
-    if let Some(writer) = life::recording_now().and_then(|recording| event::begin(recording, site)) {
+    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
+    if let Some(writer) = recording.and_then(|recording| event::begin(recording, site)) {
         writer.bare_event(kind::FREE, 0, [block as u64]);
     }
     drop(inside);

@@ -1,0 +1,83 @@
+//! Samples to estimates.
+//!
+//! A recorder that samples (`--sample MEAN`) records a block of `s` bytes with probability `p = 1 - exp(-s / MEAN)`. Each recorded block then stands for `1 / p` blocks
+//! of its size (Horvitz and Thompson, 1952). Sums are kept in whole blocks: a block stands for the whole number below or above, drawn by its row so that the mean
+//! is right, and the same at its birth and its death.
+
+use super::Level;
+
+/// What a row counts for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scale {
+    /// Mean bytes between samples; `None`: everything was recorded.
+    mean: Option<f64>,
+}
+
+impl Scale {
+    /// For a tape with this option.
+    pub fn new(sample_bytes: Option<u64>) -> Scale {
+        Scale {
+            mean: sample_bytes.filter(|&mean| mean > 0).map(|mean| mean as f64),
+        }
+    }
+
+    /// Whether sums are estimates.
+    pub fn is_estimate(self) -> bool {
+        self.mean.is_some()
+    }
+
+    /// The blocks and bytes that the row stands for.
+    #[inline]
+    pub fn level(self, row: u32, size: u64) -> Level {
+        let count = match self.mean {
+            None => 1,
+            Some(mean) => blocks(mean, row, size),
+        };
+        Level {
+            size: u128::from(size) * u128::from(count),
+            count,
+        }
+    }
+}
+
+fn blocks(mean: f64, row: u32, size: u64) -> u64 {
+    // As the recorder draws: a block holds the byte at which the next sample falls if that is at most its size, and a block of no bytes never does.
+    let probability = -(-(size as f64) / mean).exp_m1();
+    if probability <= 0.0 {
+        return 1;
+    }
+    let stands_for = 1.0 / probability;
+    let whole = stands_for.floor();
+    whole as u64 + u64::from(uniform(row) < stands_for - whole)
+}
+
+/// A number in [0, 1) that looks random (the finalizer of MurmurHash3).
+fn uniform(row: u32) -> f64 {
+    let mut bits = u64::from(row) + 1;
+    bits = (bits ^ bits >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    bits = (bits ^ bits >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    (bits ^ bits >> 33) as f64 / 18_446_744_073_709_551_616.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_sampling_a_block_is_a_block() {
+        assert_eq!(Scale::new(None).level(5, 100), Level { size: 100, count: 1 });
+        assert!(!Scale::new(Some(0)).is_estimate());
+    }
+
+    #[test]
+    fn the_mean_of_what_blocks_stand_for_is_right_for_every_size() {
+        let scale = Scale::new(Some(4096));
+        for size in [1u64, 100, 4096, 10_000, 1 << 30] {
+            let rows = 200_000;
+            let sum: u64 = (0..rows).map(|row| scale.level(row, size).count).sum();
+            let expected = 1.0 / (1.0 - (-(size as f64) / 4096.0).exp());
+            let mean = sum as f64 / f64::from(rows);
+            assert!((mean - expected).abs() < 0.01 * expected, "{size}: {mean} {expected}");
+        }
+    }
+}
