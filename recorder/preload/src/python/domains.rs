@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::elf::{Symbol, Symbols};
-use super::{interpreter, types, watch};
+use super::{interpreter, quick, types, watch};
 use crate::arch;
 use crate::event::{self, Change, Outcome, Site, Writer};
 use crate::life;
@@ -224,9 +224,9 @@ fn begin<const D: usize>(site: Site) -> Option<Writer> {
     let recording = life::recording_now()?;
     let writer = event::begin(recording, site)?;
     if D != RAW {
-        if let Some(current) = interpreter().and_then(|interpreter| interpreter.current) {
-            // SAFETY: takes nothing; reads a variable. The calling thread holds the lock, so the answer is its own state. The thread's view is its own.
-            unsafe { (*writer.thread).view.holds(current()) };
+        if let Some(interpreter) = interpreter() {
+            // SAFETY: the thread's view is its own.
+            unsafe { (*writer.thread).view.holds(interpreter.current()) };
         }
     }
     Some(writer)
@@ -237,6 +237,14 @@ fn born<const D: usize>(block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
+    if quick::allocated(api_of::<D>(), block as u64, size as u64, site, D != RAW, D == OBJ) {
+        return;
+    }
+    born_at_length::<D>(block, size, site);
+}
+
+#[inline(never)]
+fn born_at_length<const D: usize>(block: Block, size: usize, site: Site) {
     if let Some(writer) = begin::<D>(site) {
         if (size as u64) < writer.recording.options.min_size || !sample::wants(&writer.recording, size as u64) {
             return writer.end();
@@ -371,14 +379,22 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
     if local.doing.get() != Doing::Nothing {
         return free_inside(block, real);
     }
-    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
-    if let Some(writer) = recording.and_then(|recording| event::begin(recording, Site { slot, fp })) {
-        let flags = settle::<D>(writer);
-        writer.bare_event(kind::FREE, flags, [block as u64]);
+    let site = Site { slot, fp };
+    if !quick::freeing(block as u64, site, D == OBJ) {
+        freeing_at_length::<D>(block, site);
     }
     local.block.set(block as usize);
     outermost(real);
     local.block.set(0);
+}
+
+#[inline(never)]
+fn freeing_at_length<const D: usize>(block: Block, site: Site) {
+    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
+    if let Some(writer) = recording.and_then(|recording| event::begin(recording, site)) {
+        let flags = settle::<D>(writer);
+        writer.bare_event(kind::FREE, flags, [block as u64]);
+    }
 }
 
 /// A block is freed inside a call of a domain: nearly always the very one that call is about. Anything else

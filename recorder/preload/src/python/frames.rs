@@ -8,6 +8,7 @@ use super::layout::{Chain, Layout, OWNED_BY_C_STACK, OWNED_BY_GENERATOR};
 use super::watch;
 use super::{code, domains, Interpreter};
 use crate::event::Writer;
+use crate::thread::Woven;
 use heaptape_shm::entry::python::{FRAME, NO_OFFSET};
 use heaptape_stacks::cache::Overflow;
 use heaptape_stacks::weave::{push_outer, Fresh, Natives, Plan, MOST_FRAMES};
@@ -27,6 +28,12 @@ pub struct View {
 }
 
 impl View {
+    /// The thread has held the lock with this state before, and the state has lived since.
+    #[inline(always)]
+    pub fn is_held_by(&self, state: usize) -> bool {
+        self.state == state && self.states_epoch == watch::epochs().1
+    }
+
     /// The thread holds the interpreter's lock, with this thread state.
     #[inline(always)]
     pub fn holds(&mut self, state: usize) {
@@ -91,6 +98,30 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
         .weave
         .plan(natives, own.strands, fresh, before, |pc| interpreter.evaluates(pc));
     Ok(Some(plan))
+}
+
+/// As [`take`], where nothing is new, or only frames whose code is known. `None`: something else is, or the memory does not suffice; nothing has changed then. Also says
+/// whether no frame is new.
+#[inline(always)]
+pub fn known(interpreter: &Interpreter, own: &Woven<'_>, capture: Capture) -> Option<(Fresh, bool)> {
+    let (frames_epoch, states_epoch) = watch::epochs();
+    if own.view.frames_epoch != frames_epoch || own.view.states_epoch != states_epoch {
+        return None;
+    }
+    let layout = &interpreter.layout;
+    let within = own.weave.within(own.strands, capture.shared);
+    let walk = Walk::begin(layout, own.view.state);
+    // SAFETY: the chain of this thread.
+    let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };
+    let joins = shared.checked_sub(1).map_or(0, |index| own.strands[index].frame);
+    let fresh = Fresh {
+        shared,
+        first: own.strands.len(),
+    };
+    if walk.frame == joins {
+        return Some((fresh, shared == within));
+    }
+    None
 }
 
 /// Walks the whole chain: whether it is what the list is about to become.
