@@ -140,6 +140,8 @@ fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Optio
     let slot = site.slot as usize;
     match local.doing.get() {
         Doing::Nothing | Doing::Forwarding => return Some(0),
+        // While a block is freed, whatever is allocated is another one.
+        Doing::Python if local.block.get() != 0 => return Some(0),
         Doing::Muted | Doing::Python | Doing::PythonWriting => return None,
         // What libc does on our behalf; a signal handler would be on another stack.
         Doing::Cold if stack::is_cold(slot) => return None,

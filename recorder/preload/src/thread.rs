@@ -40,6 +40,8 @@ pub struct Local {
     pub level: Cell<u32>,
     /// Where the hooks that are writing were called, by level (`event::Site::mark`).
     pub sites: [Cell<usize>; LEVELS],
+    /// The block that an allocator of a Python domain is freeing or moving.
+    pub block: Cell<usize>,
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
     /// The number of the process for which this thread may go the quick way, or 0; see [`crate::quick`].
