@@ -56,6 +56,24 @@ pub fn thread_pointer() -> usize {
     address
 }
 
+/// Does the address lie in this library's own code?
+pub fn is_ours(address: usize) -> bool {
+    let (start, end): (usize, usize);
+    // SAFETY: only computes the places that the linker has given its own symbols.
+    unsafe {
+        asm!(
+            ".hidden __ehdr_start",
+            ".hidden etext",
+            "lea {start}, [rip + __ehdr_start]",
+            "lea {end}, [rip + etext]",
+            start = out(reg) start,
+            end = out(reg) end,
+            options(nostack, nomem, preserves_flags),
+        );
+    }
+    (start..end).contains(&address)
+}
+
 /// The CPU's counter now.
 #[inline(always)]
 pub fn stamp() -> u64 {

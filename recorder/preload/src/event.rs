@@ -6,6 +6,7 @@
 
 use crate::capture::Stack;
 use crate::life::{self, Recording};
+use crate::python::domains;
 use crate::sample;
 use crate::stack;
 use crate::thread::{self, Doing, Level, Local, Thread, LEVELS};
@@ -142,6 +143,8 @@ fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Optio
         Doing::Nothing | Doing::Forwarding => return Some(0),
         // While a block is freed, whatever is allocated is another one.
         Doing::Python if local.block.get() != 0 => return Some(0),
+        Doing::Python if domains::is_stranger(site) => return Some(0),
+        Doing::PythonWriting if domains::is_stranger(site) => {}
         Doing::Muted | Doing::Python | Doing::PythonWriting => return None,
         // What libc does on our behalf; a signal handler would be on another stack.
         Doing::Cold if stack::is_cold(slot) => return None,

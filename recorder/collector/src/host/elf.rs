@@ -76,8 +76,16 @@ fn facts<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R, 
     Some(elf)
 }
 
-/// Names under which allocators that are linked into a program are known.
-const ALLOCATORS: [&str; 5] = ["malloc", "_rjem_malloc", "je_malloc", "mi_malloc", "tc_malloc"];
+/// Names under which allocators that are linked into a program are known. Of the Rust crates' the linker keeps no more than what a global allocator calls.
+const ALLOCATORS: [&str; 7] = [
+    "malloc",
+    "_rjem_malloc",
+    "je_malloc",
+    "mi_malloc",
+    "mi_malloc_aligned",
+    "sn_rust_alloc",
+    "tc_malloc",
+];
 
 /// A symbol table longer than this is not searched.
 const SYMBOLS_LIMIT: u64 = 64 << 20;

@@ -49,6 +49,9 @@ static IS_EARLY: AtomicBool = AtomicBool::new(false);
 static START: AtomicUsize = AtomicUsize::new(0);
 static END: AtomicUsize = AtomicUsize::new(0);
 
+/// Some allocator behind the hooks is not the interpreter's own.
+static IS_FOREIGN: AtomicBool = AtomicBool::new(false);
+
 static GET: AtomicUsize = AtomicUsize::new(0);
 static SET: AtomicUsize = AtomicUsize::new(0);
 
@@ -107,6 +110,9 @@ fn put(domain: usize) -> bool {
         return false;
     }
     for (place, function) in REAL[domain].iter().zip(allocator.functions) {
+        if !contains(function) {
+            IS_FOREIGN.store(true, Ordering::Relaxed);
+        }
         place.store(function, Ordering::Relaxed);
     }
     allocator.functions = ours;
@@ -155,7 +161,19 @@ pub fn is_suspicious(site: Site) -> bool {
 
 #[inline(always)]
 fn lies_inside(site: Site) -> bool {
-    (START.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)).contains(&site.caller())
+    contains(site.caller())
+}
+
+#[inline(always)]
+fn contains(address: usize) -> bool {
+    (START.load(Ordering::Relaxed)..END.load(Ordering::Relaxed)).contains(&address)
+}
+
+/// A thread inside an allocator of a domain has called a hook: was that a signal handler, or what it calls? Nobody else than the interpreter, and our hooks, from
+/// which its allocators go on to `malloc` by a jump, has anything to ask for then, unless it has allocators of somebody else's.
+#[cold]
+pub fn is_stranger(site: Site) -> bool {
+    !IS_FOREIGN.load(Ordering::Relaxed) && site.caller() != 0 && !lies_inside(site) && !arch::is_ours(site.caller())
 }
 
 /// Is the raw domain's allocator the one for debugging?
