@@ -57,6 +57,8 @@ pub struct Image {
     pub maps_read: Option<Micros>,
     /// Its id is of another process id namespace.
     pub foreign: bool,
+    /// How often in a row it was found to run a program that does not record.
+    pub absent: u8,
     /// How it ended. Set: nothing new will come from it.
     pub end: Option<ProcessEnd>,
     /// The status that it said it would end with.

@@ -5,7 +5,7 @@
 //! or freeing. `dlopen` and `dlclose` themselves are not hooked: the loader looks at their caller.
 #![allow(unsafe_code)]
 
-use crate::{life, python, real, stack};
+use crate::{life, python, real, stack, sys};
 use core::ffi::{c_char, c_void, CStr};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -35,6 +35,9 @@ struct Known {
     start: AtomicUsize,
     end: AtomicUsize,
     identity: AtomicU64,
+    /// Where eight bytes lie that differ between modules, and what they are.
+    sample_at: AtomicUsize,
+    sample: AtomicU64,
 }
 
 static KNOWN: [Known; MOST_MODULES] = [const {
@@ -42,6 +45,8 @@ static KNOWN: [Known; MOST_MODULES] = [const {
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
         identity: AtomicU64::new(0),
+        sample_at: AtomicUsize::new(0),
+        sample: AtomicU64::new(0),
     }
 }; MOST_MODULES];
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -413,6 +418,9 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     if let Some(entry) = KNOWN.get(free) {
         entry.start.store(located.start, Ordering::Relaxed);
         entry.end.store(located.end, Ordering::Relaxed);
+        let (sample_at, sample) = sample(located, id);
+        entry.sample_at.store(sample_at, Ordering::Relaxed);
+        entry.sample.store(sample, Ordering::Relaxed);
         entry.identity.store(identity, Ordering::Relaxed);
         if free == known.len() {
             COUNT.store(free as u32 + 1, Ordering::Relaxed);
@@ -428,7 +436,7 @@ pub fn refresh(write: &mut dyn FnMut(Note, &[u8]) -> bool) -> bool {
         for entry in &KNOWN[..COUNT.load(Ordering::Relaxed) as usize] {
             let known = entry.identity.load(Ordering::Relaxed);
             let (start, end) = (entry.start.load(Ordering::Relaxed), entry.end.load(Ordering::Relaxed));
-            if known == 0 || is_still(start, known) {
+            if known == 0 || is_still(entry) {
                 continue;
             }
             any = true;
@@ -445,9 +453,28 @@ pub fn refresh(write: &mut dyn FnMut(Note, &[u8]) -> bool) -> bool {
     .is_some()
 }
 
-/// Is the object at `start` the one with this identity?
-fn is_still(start: usize, known: u64) -> bool {
-    locate(start).is_some_and(|located| identity(&located, build_id(&located), name_of(&located)) == known)
+/// Is the object still where it was? Another thread may be about to unmap it: its memory is not touched.
+fn is_still(entry: &Known) -> bool {
+    let (start, end) = (entry.start.load(Ordering::Relaxed), entry.end.load(Ordering::Relaxed));
+    let (at, sample) = (
+        entry.sample_at.load(Ordering::Relaxed),
+        entry.sample.load(Ordering::Relaxed),
+    );
+    locate(start).is_some_and(|located| (located.start, located.end) == (start, end))
+        && sys::holds(at, sample as u32)
+        && sys::holds(at + 4, (sample >> 32) as u32)
+}
+
+/// Eight bytes that tell a loaded object from another at its place, and where they lie: the beginning of its build-id, or where its file has its section headers.
+fn sample(located: &Located, id: &[u8]) -> (usize, u64) {
+    const SECTION_HEADERS: usize = 40;
+    let address = id.as_ptr() as usize;
+    let at = match id.len() >= 8 && address.is_multiple_of(4) {
+        true => address,
+        false => located.start + SECTION_HEADERS,
+    };
+    // SAFETY: within the build-id, or the first page, of an object that is loaded.
+    (at, unsafe { (at as *const u64).read_unaligned() })
 }
 
 /// The loader's name of an object: its path, empty for the program itself.

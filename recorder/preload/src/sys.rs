@@ -164,6 +164,16 @@ pub fn wait(word: &AtomicU32, seen: u32, millis: u32) -> bool {
     result as isize == -ETIMEDOUT
 }
 
+/// Does this value lie at an address, a multiple of 4, that might be mapped no longer? Asked of the kernel, which fails where a load would end the process.
+pub fn holds(address: usize, value: u32) -> bool {
+    const ETIMEDOUT: isize = 110;
+    const FUTEX_WAIT_PRIVATE: usize = 128;
+    let timeout = [0i64; 2];
+    // SAFETY: only reads the word, if it is there; the timeout lives through the call.
+    let result = unsafe { raw_syscall!(Sysno::futex, address, FUTEX_WAIT_PRIVATE, value, timeout.as_ptr(), 0, 0) };
+    result as isize == -ETIMEDOUT
+}
+
 /// Is the calling thread running on its alternate signal stack?
 pub fn on_signal_stack() -> bool {
     const SS_ONSTACK: i32 = 1;

@@ -156,7 +156,7 @@ impl Weave {
             let mut standing = found + 1;
             let mut at = found + 1;
             let broken = loop {
-                let Some(strand) = at.checked_sub(1).map(|index| &strands[index]) else {
+                let Some(strand) = at.checked_sub(1).and_then(|index| strands.get(index)) else {
                     break false;
                 };
                 at -= 1;
@@ -212,13 +212,13 @@ impl Weave {
             (capture.shared, self.within(strands, capture.shared))
         };
         let mut from = shared;
-        if fresh.shared < within {
-            from = from.min(old[fresh.shared].home as usize);
+        if let Some(strand) = old.get(fresh.shared).filter(|_| fresh.shared < within) {
+            from = from.min(strand.home as usize);
         }
         if let Some(strand) = strands.get(fresh.first) {
             from = from.min(strand.home as usize);
         }
-        let outer = fresh.shared.checked_sub(1).map(|index| &strands[index]);
+        let outer = fresh.shared.checked_sub(1).and_then(|index| strands.get(index));
         let replaced = outer.map_or(0, |outer| {
             outer.replaced() - usize::from(outer.home as usize == from && outer.replaces())
         });
@@ -250,7 +250,8 @@ impl Weave {
         before: usize,
     ) -> Plan {
         let old = self.list(strands);
-        let replaced = fresh.shared.checked_sub(1).map_or(0, |index| old[index].replaced());
+        let outer = fresh.shared.checked_sub(1).and_then(|index| old.get(index));
+        let replaced = outer.map_or(0, Strand::replaced);
         let common = capture.shared + fresh.shared - replaced;
         Plan {
             native: capture,
@@ -350,10 +351,8 @@ impl Plan {
             frames,
             capture: self.native,
         };
-        let replaced = self.fresh.shared.checked_sub(1).is_some_and(|index| {
-            let outer = &strands[index];
-            outer.home as usize == self.from && outer.replaces()
-        });
+        let outer = self.fresh.shared.checked_sub(1).and_then(|index| strands.get(index));
+        let replaced = outer.is_some_and(|outer| outer.home as usize == self.from && outer.replaces());
         Words {
             natives,
             strands: &strands[self.fresh.first..],

@@ -116,6 +116,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             if now - sampled >= SAMPLE_INTERVAL {
                 sampled = now;
                 self.drain.names();
+                self.drain.find_absent();
                 self.drain.samples(samples.is_multiple_of(10));
                 samples += 1;
             }
@@ -426,9 +427,12 @@ mod tests {
 
     /// Records 200 events of a program that then ends, into a sink that fails in the given way.
     fn record(faults: Faulty) -> (Faulty, Summary, State) {
+        record_on(&FakeHost::default(), faults)
+    }
+
+    fn record_on(host: &FakeHost, faults: Faulty) -> (Faulty, Summary, State) {
         let segment = segment(4, 4, 16);
         segment.control().set_state(State::Recording);
-        let host = FakeHost::default();
         host.0.now.set(1_000_000);
         let sink = Shared(Rc::new(RefCell::new(faults)));
         let (launcher, channel) = Channel::pair().unwrap();
@@ -447,6 +451,11 @@ mod tests {
             thread.alloc(2_000_000 + step, step, 1);
         }
         host.0.now.set(10_000_000);
+        // What is asked about once a second.
+        collector.drain.round();
+        collector.drain.names();
+        collector.drain.find_absent();
+        collector.drain.samples(true);
         launcher.send(&ToCollector::Ended(ProcessEnd::Exit(0))).unwrap();
         collector.run();
         let Some(ToLauncher::Finished(summary)) = launcher.receive() else {
@@ -496,6 +505,25 @@ mod tests {
             if !sink.bytes.is_empty() {
                 assert!(Tape::read(&sink.bytes).events.len() <= 200);
             }
+        }
+    }
+
+    #[test]
+    fn whichever_question_to_the_system_stays_without_an_answer_nothing_is_lost() {
+        let host = FakeHost::default();
+        record_on(&host, Faulty::default());
+        let questions = host.0.questions.get();
+        assert!(questions > 4, "{questions} questions");
+        for at in 1..=questions {
+            let host = FakeHost::default();
+            host.0.unanswered.set(at);
+            let (sink, summary, _) = record_on(&host, Faulty::default());
+            assert_eq!(
+                (summary.events, summary.lost, summary.error),
+                (200, 0, None),
+                "question {at}"
+            );
+            assert_eq!(Tape::read(&sink.bytes).events.len(), 200, "question {at}");
         }
     }
 

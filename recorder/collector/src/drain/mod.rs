@@ -352,6 +352,7 @@ impl<H: Host> Drain<H> {
                 space: self.scribe.empty_space(),
                 numbers: Default::default(),
                 maps_read: None,
+                absent: 0,
                 foreign,
                 end: None,
                 exit_status: None,

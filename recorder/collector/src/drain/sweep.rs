@@ -220,6 +220,33 @@ impl<H: Host> Drain<H> {
         }
     }
 
+    /// Finds processes that have gone on to a program which does not record: one without a dynamic loader, or of another user. Between a program's start and its
+    /// first step into the recorder it looks just so, too; hence the second look, a second later.
+    pub fn find_absent(&mut self) {
+        for id in self.scribe.images.ids().into_iter().take(SAMPLES_PER_SECOND) {
+            let Some(image) = self.scribe.images.get(id).filter(|image| image.end.is_none()) else {
+                continue;
+            };
+            let Some(identity) = image
+                .identity
+                .filter(|_| !image.facts.exe.is_empty() && image.absent < 2)
+            else {
+                continue;
+            };
+            let absent = match self.scribe.host.has_left(identity, &image.facts.exe) {
+                true => image.absent + 1,
+                false => 0,
+            };
+            if absent == 2 {
+                self.totals.lost_processes += 1;
+                self.mark(id, b"heaptape: goes on with a program that is not recorded".to_vec());
+            }
+            if let Some(image) = self.scribe.images.get_mut(id) {
+                image.absent = absent;
+            }
+        }
+    }
+
     /// Samples the memory of the living; `thorough`: the costly figures too.
     pub fn samples(&mut self, thorough: bool) {
         let stamp = self.watermark;

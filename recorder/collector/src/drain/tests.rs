@@ -442,6 +442,39 @@ fn a_thousand_idle_threads_do_not_hold_a_small_pool() {
 }
 
 #[test]
+fn a_process_that_goes_on_with_a_program_that_is_not_recorded_is_told_once_and_stays() {
+    let segment = segment(4, 4, 64);
+    let (mut drain, host) = drain(segment, WriterOptions::default());
+    let owner = process(&segment, 41, None, 0);
+    let mut player = Player::new(&segment, owner, 41);
+    player.alloc(2 * MS, 1, 1);
+    host.0.now.set(3 * MS);
+    drain.round();
+    for (leaves, counted) in [
+        (false, 0),
+        (true, 0),
+        (false, 0),
+        (true, 0),
+        (true, 1),
+        (true, 1),
+        (false, 1),
+    ] {
+        host.0.left.replace(leaves.then_some(41).into_iter().collect());
+        drain.find_absent();
+        assert_eq!(drain.totals().lost_processes, counted);
+    }
+    assert!(drain.anybody_alive());
+    host.0.now.set(5 * MS);
+    drain.round();
+    let tape = finish(drain);
+    let markers = tape
+        .records
+        .iter()
+        .filter(|placed| matches!(placed.record, Record::Marker(_)));
+    assert_eq!((markers.count(), tape.events.len()), (1, 1));
+}
+
+#[test]
 fn many_short_threads_fit_through_few_slots() {
     let segment = segment(4, 32, 64);
     let (mut drain, host) = drain(segment, WriterOptions::default());

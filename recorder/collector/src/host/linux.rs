@@ -84,6 +84,15 @@ impl Host for Linux {
         })
     }
 
+    fn has_left(&self, process: Identity, exe: &[u8]) -> bool {
+        let runs_another = || {
+            let now = self.facts(process.pid)?.exe;
+            Some(now != exe && !now.ends_with(b" (deleted)"))
+        };
+        // That it is this very process is looked at last: its id might have been given to another meanwhile.
+        runs_another() == Some(true) && self.holds(process.pid) == Some(false) && self.alive(process)
+    }
+
     fn thread_name(&self, pid: u32, tid: u32) -> Option<Vec<u8>> {
         let mut name = fs::read(format!("/proc/{pid}/task/{tid}/comm")).ok()?;
         if name.last() == Some(&b'\n') {
@@ -138,15 +147,9 @@ impl Host for Linux {
 
     fn holders(&self) -> Vec<u32> {
         let others = [self.launcher, std::process::id()];
-        let maps = |pid: &u32| {
-            let text = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-            let is_ours = |line: maps::Line| line.inode == self.segment && contains(line.path, b"heaptape");
-            let found = maps::lines(&text).any(is_ours);
-            found
-        };
         processes(|stat| stat.started >= self.since)
             .filter(|pid| !others.contains(pid))
-            .filter(maps)
+            .filter(|pid| self.holds(*pid) == Some(true))
             .collect()
     }
 
@@ -165,6 +168,16 @@ impl Host for Linux {
 }
 
 impl Linux {
+    /// Whether the process has the segment mapped; `None` when it cannot be seen, or has no memory.
+    fn holds(&self, pid: u32) -> Option<bool> {
+        let text = fs::read(format!("/proc/{pid}/maps"))
+            .ok()
+            .filter(|text| !text.is_empty())?;
+        let is_ours = |line: maps::Line| line.inode == self.segment && contains(line.path, b"heaptape");
+        let holds = maps::lines(&text).any(is_ours);
+        Some(holds)
+    }
+
     fn group_charge(&self, pid: u32) -> Option<u64> {
         let mut groups = self.groups.borrow_mut();
         if groups.len() > GROUPS_LIMIT {
@@ -335,6 +348,7 @@ mod tests {
         assert!(!facts.exe.is_empty() && !facts.command.is_empty());
         assert!(host.memory(pid).unwrap().rss > Bytes(4096));
         assert!(host.thread_name(pid, pid).is_some());
+        assert!(host.has_left(identity, b"/bin/another") && !host.has_left(identity, &facts.exe));
     }
 
     #[test]

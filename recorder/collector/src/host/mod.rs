@@ -72,6 +72,8 @@ pub trait Host {
     fn thread_alive(&self, pid: u32, tid: u32) -> bool;
     /// Executable and arguments.
     fn facts(&self, pid: u32) -> Option<ProcessFacts>;
+    /// Whether the process now runs another program than this, which has not mapped the segment: one that cannot be recorded.
+    fn has_left(&self, process: Identity, exe: &[u8]) -> bool;
     /// Name of a thread.
     fn thread_name(&self, pid: u32, tid: u32) -> Option<Vec<u8>>;
     /// The files mapped executable.

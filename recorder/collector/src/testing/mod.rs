@@ -34,10 +34,24 @@ pub struct FakeState {
     pub modules: RefCell<Vec<FoundModule>>,
     /// Who has the segment mapped.
     pub holders: RefCell<Vec<u32>>,
+    /// Processes that have gone on to a program that does not record.
+    pub left: RefCell<HashSet<u32>>,
+    /// Questions that a system may be unable to answer, asked so far.
+    pub questions: Cell<u32>,
+    /// The one (from 1) that it does not answer; 0 for none.
+    pub unanswered: Cell<u32>,
     /// Barriers asked for.
     pub barriers: Cell<u32>,
     /// Threads that could have been woken.
     pub wakes: Cell<u32>,
+}
+
+impl FakeHost {
+    fn answer<T>(&self, answer: T) -> Option<T> {
+        let number = self.0.questions.get() + 1;
+        self.0.questions.set(number);
+        (number != self.0.unanswered.get()).then_some(answer)
+    }
 }
 
 impl Host for FakeHost {
@@ -46,7 +60,8 @@ impl Host for FakeHost {
         Anchor { stamp: now, nanos: now }
     }
     fn identify(&self, pid: u32) -> Option<Identity> {
-        (!self.0.dead.borrow().contains(&pid)).then_some(Identity { pid, started: 1 })
+        let lives = self.answer(!self.0.dead.borrow().contains(&pid))?;
+        lives.then_some(Identity { pid, started: 1 })
     }
     fn alive(&self, process: Identity) -> bool {
         !self.0.dead.borrow().contains(&process.pid)
@@ -55,19 +70,23 @@ impl Host for FakeHost {
         !self.0.dead_threads.borrow().contains(&tid)
     }
     fn facts(&self, pid: u32) -> Option<ProcessFacts> {
-        Some(ProcessFacts {
+        self.answer(ProcessFacts {
             exe: format!("/bin/p{pid}").into_bytes(),
             command: vec![b"p".to_vec()],
         })
     }
+    fn has_left(&self, process: Identity, _exe: &[u8]) -> bool {
+        self.answer(self.0.left.borrow().contains(&process.pid))
+            .unwrap_or_default()
+    }
     fn thread_name(&self, _pid: u32, tid: u32) -> Option<Vec<u8>> {
-        Some(format!("t{tid}").into_bytes())
+        self.answer(format!("t{tid}").into_bytes())
     }
     fn modules(&self, _pid: u32) -> Vec<FoundModule> {
-        self.0.modules.borrow().clone()
+        self.answer(self.0.modules.borrow().clone()).unwrap_or_default()
     }
     fn memory(&self, _pid: u32) -> Option<Memory> {
-        Some(Memory {
+        self.answer(Memory {
             rss: Bytes(4096),
             cgroup: Bytes(0),
         })
@@ -79,7 +98,7 @@ impl Host for FakeHost {
         Vec::new()
     }
     fn holders(&self) -> Vec<u32> {
-        self.0.holders.borrow().clone()
+        self.answer(self.0.holders.borrow().clone()).unwrap_or_default()
     }
     fn barrier(&self) {
         self.0.barriers.set(self.0.barriers.get() + 1);

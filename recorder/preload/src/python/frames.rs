@@ -113,7 +113,8 @@ pub fn known(interpreter: &Interpreter, own: &Woven<'_>, capture: Capture) -> Op
     let walk = Walk::begin(layout, own.view.state);
     // SAFETY: the chain of this thread.
     let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };
-    let joins = shared.checked_sub(1).map_or(0, |index| own.strands[index].frame);
+    let joined = shared.checked_sub(1).and_then(|index| own.strands.get(index));
+    let joins = joined.map_or(0, |strand| strand.frame);
     let fresh = Fresh {
         shared,
         first: own.strands.len(),
