@@ -148,7 +148,7 @@ impl Weave {
             if frame == 0 || count == 0 {
                 return 0;
             }
-            let Some(found) = strands[..count].iter().rposition(|strand| strand.frame == frame) else {
+            let Some(found) = strands.iter().take(count).rposition(|strand| strand.frame == frame) else {
                 // SAFETY: reached from the innermost one.
                 frame = unsafe { links.read(frame) }.previous;
                 continue;
