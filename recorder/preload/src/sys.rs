@@ -164,14 +164,24 @@ pub fn wait(word: &AtomicU32, seen: u32, millis: u32) -> bool {
     result as isize == -ETIMEDOUT
 }
 
-/// Does this value lie at an address, a multiple of 4, that might be mapped no longer? Asked of the kernel, which fails where a load would end the process.
+/// Does this value lie at an address, a multiple of 4, that might be mapped no longer? Asked of the kernel, which fails where a load would end the process:
+/// nobody is woken or moved to another word, if the value is that. It does not sleep.
 pub fn holds(address: usize, value: u32) -> bool {
-    const ETIMEDOUT: isize = 110;
-    const FUTEX_WAIT_PRIVATE: usize = 128;
-    let timeout = [0i64; 2];
-    // SAFETY: only reads the word, if it is there; the timeout lives through the call.
-    let result = unsafe { raw_syscall!(Sysno::futex, address, FUTEX_WAIT_PRIVATE, value, timeout.as_ptr(), 0, 0) };
-    result as isize == -ETIMEDOUT
+    const FUTEX_CMP_REQUEUE_PRIVATE: usize = 4 | 128;
+    let other = 0u32;
+    // SAFETY: only reads the word, if it is there; the other one lives through the call.
+    let result = unsafe {
+        raw_syscall!(
+            Sysno::futex,
+            address,
+            FUTEX_CMP_REQUEUE_PRIVATE,
+            0,
+            0,
+            &other as *const u32,
+            value
+        )
+    };
+    result as isize >= 0
 }
 
 /// Is the calling thread running on its alternate signal stack?
