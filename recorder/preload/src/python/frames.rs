@@ -72,8 +72,12 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
         return Ok(None);
     }
     let layout = &interpreter.layout;
+    let natives = Natives {
+        frames: own.frames,
+        capture,
+    };
     let within = match own.view.frames_epoch == frames_epoch && !capture.reset {
-        true => own.weave.within(own.strands, capture.shared),
+        true => own.weave.within(own.strands, &natives, |pc| interpreter.evaluates(pc)),
         false => 0,
     };
     own.view.frames_epoch = frames_epoch;
@@ -89,10 +93,6 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
         let joined = standing.checked_sub(1).map(|index| own.strands[index]);
         walk.collect(writer, interpreter, own.strands, &mut fresh, list, joined)?;
     }
-    let natives = Natives {
-        frames: own.frames,
-        capture,
-    };
     let before = own.cache.list(own.frames).len();
     let plan = own
         .weave
@@ -109,7 +109,11 @@ pub fn known(interpreter: &Interpreter, own: &Woven<'_>, capture: Capture) -> Op
         return None;
     }
     let layout = &interpreter.layout;
-    let within = own.weave.within(own.strands, capture.shared);
+    let natives = Natives {
+        frames: own.frames,
+        capture,
+    };
+    let within = own.weave.within(own.strands, &natives, |pc| interpreter.evaluates(pc));
     let walk = Walk::begin(layout, own.view.state);
     // SAFETY: the chain of this thread.
     let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };

@@ -96,8 +96,8 @@ fn write(
     store(room, 3, size);
     if same {
         for index in 0..plan.push {
-            // SAFETY: within the memory of the list.
-            let frame = unsafe { *list.add(stack.first + index) };
+            // SAFETY: within the memory of the list, of which they are the last.
+            let frame = unsafe { *list.add(capacity - plan.push + index) };
             store(room, 4 + index, frame.return_address() as u64);
         }
     } else {
