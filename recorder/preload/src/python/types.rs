@@ -210,7 +210,12 @@ impl Types {
     #[inline(never)]
     unsafe fn number(&self, writer: Writer, block: usize, size: usize) -> u32 {
         // SAFETY: the caller's promise.
-        unsafe { self.find(block, size, |kind, made| Some(self.learn(writer, kind, made))) }.unwrap_or(NO_TYPE)
+        unsafe {
+            self.find(block, size, |kind, made| {
+                Some(arch::guarded(|| self.learn(writer, kind, made)).flatten())
+            })
+        }
+        .unwrap_or(NO_TYPE)
     }
 
     /// The same, unless there is something to be learned, or to be noted.
