@@ -185,12 +185,9 @@ impl Writer {
                 if !usual || capture.truncated || self.recording.options.check_stacks {
                     return self.unusual_woven(plan, innermost);
                 }
-                let native = plan.push > 0 && plan.is_native(own.strands.len());
+                let natives = plan.natives(own.strands.len()).filter(|_| plan.push > 0);
                 Stack {
-                    first: match native {
-                        true => own.frames.as_ptr().wrapping_add(capture.first),
-                        false => core::ptr::null(),
-                    },
+                    first: natives.map_or(core::ptr::null(), |first| own.frames.as_ptr().wrapping_add(first)),
                     push: plan.push as u16,
                     pop: plan.pop as u16,
                     flags: if capture.reset { flag::RESET } else { 0 },

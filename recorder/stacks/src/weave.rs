@@ -45,6 +45,12 @@ impl Strand {
         self.rank & REPLACES != 0
     }
 
+    /// It takes the place of this native frame.
+    #[inline(always)]
+    fn stands_at(&self, native: usize) -> bool {
+        self.home as usize == native && self.replaces()
+    }
+
     #[inline(always)]
     fn replaced(&self) -> usize {
         (self.rank & !REPLACES) as usize
@@ -125,12 +131,29 @@ impl Weave {
         &strands[..self.count.min(strands.len())]
     }
 
-    /// Number of outermost strands that run in the `shared` outermost native frames.
+    /// Number of outermost strands whose native frames still run them: those that stay, and the one that is called from the innermost of these. That one stands in no stack
+    /// itself, so it does not matter where in the evaluation function it is by now.
     #[inline(always)]
-    pub fn within(&self, strands: &[Strand], shared: usize) -> usize {
+    pub fn within(&self, strands: &[Strand], natives: &Natives<'_>, evaluates: impl Fn(usize) -> bool) -> usize {
+        let shared = natives.capture.shared;
         let mut count = self.count.min(strands.len());
-        while count > 0 && strands[count - 1].home as usize >= shared {
+        while count > 0 && strands[count - 1].home as usize > shared {
             count -= 1;
+        }
+        let Some(last) = count.checked_sub(1).map(|index| &strands[index]) else {
+            return 0;
+        };
+        if last.home as usize == shared {
+            let here = last.replaces() && shared < natives.count() && {
+                let frame = natives.get(shared);
+                match last.key {
+                    0 => evaluates(frame.pc),
+                    key => frame.slot < key,
+                }
+            };
+            while !here && count > 0 && strands[count - 1].home as usize == shared {
+                count -= 1;
+            }
         }
         count
     }
@@ -148,8 +171,20 @@ impl Weave {
             if frame == 0 || count == 0 {
                 return 0;
             }
-            let Some(found) = strands.iter().take(count).rposition(|strand| strand.frame == frame) else {
+            let Some(last) = strands.get(count - 1).map(|strand| strand.frame) else {
+                return 0;
+            };
+            if last != frame {
                 // SAFETY: reached from the innermost one.
+                let previous = unsafe { links.read(frame) }.previous;
+                // A frame called by the last one is nowhere in the list.
+                if previous == last {
+                    frame = last;
+                    continue;
+                }
+            }
+            let Some(found) = strands.iter().take(count).rposition(|strand| strand.frame == frame) else {
+                // SAFETY: as above.
                 frame = unsafe { links.read(frame) }.previous;
                 continue;
             };
@@ -206,23 +241,21 @@ impl Weave {
         }
         let capture = natives.capture;
         let old = self.list(strands);
-        let (shared, within) = if capture.reset {
-            (0, 0)
-        } else {
-            (capture.shared, self.within(strands, capture.shared))
-        };
-        let mut from = shared;
-        if let Some(strand) = old.get(fresh.shared).filter(|_| fresh.shared < within) {
-            from = from.min(strand.home as usize);
+        let outer = fresh.shared.checked_sub(1).and_then(|index| strands.get(index));
+        let mut from = capture.shared + usize::from(outer.is_some_and(|outer| outer.stands_at(capture.shared)));
+        if let Some(gone) = old.get(fresh.shared).filter(|_| !capture.reset) {
+            from = from.min(gone.home as usize);
         }
         if let Some(strand) = strands.get(fresh.first) {
             from = from.min(strand.home as usize);
         }
-        let outer = fresh.shared.checked_sub(1).and_then(|index| strands.get(index));
-        let replaced = outer.map_or(0, |outer| {
-            outer.replaced() - usize::from(outer.home as usize == from && outer.replaces())
-        });
+        let replaced = outer.map_or(0, |outer| outer.replaced() - usize::from(outer.stands_at(from)));
         let common = from + fresh.shared - replaced;
+        // That frame is not pushed when strands that stay take its place, and none is added to them.
+        let joined = strands
+            .get(fresh.first)
+            .is_some_and(|strand| strand.home as usize == from);
+        from += usize::from(!joined && outer.is_some_and(|outer| outer.stands_at(from)));
         let before = if capture.reset {
             common
         } else {
@@ -251,14 +284,14 @@ impl Weave {
     ) -> Plan {
         let old = self.list(strands);
         let outer = fresh.shared.checked_sub(1).and_then(|index| old.get(index));
-        let replaced = outer.map_or(0, Strand::replaced);
-        let common = capture.shared + fresh.shared - replaced;
+        let passed = usize::from(outer.is_some_and(|outer| outer.stands_at(capture.shared)));
+        let common = capture.shared + passed + fresh.shared - outer.map_or(0, Strand::replaced);
         Plan {
             native: capture,
             fresh,
             pop: before + old.len() - old.last().map_or(0, Strand::replaced) - common,
-            push: capacity - capture.first,
-            from: capture.shared,
+            push: capacity - capture.first - passed,
+            from: capture.shared + passed,
         }
     }
 
@@ -352,7 +385,7 @@ impl Plan {
             capture: self.native,
         };
         let outer = self.fresh.shared.checked_sub(1).and_then(|index| strands.get(index));
-        let replaced = outer.is_some_and(|outer| outer.home as usize == self.from && outer.replaces());
+        let replaced = outer.is_some_and(|outer| outer.stands_at(self.from));
         Words {
             natives,
             strands: &strands[self.fresh.first..],
@@ -361,10 +394,11 @@ impl Plan {
         }
     }
 
-    /// Nothing but fresh native frames is pushed: those at `native.first..`.
+    /// Index in the memory of the native list from which on everything is pushed, if it is nothing else.
     #[inline(always)]
-    pub fn is_native(&self, strands: usize) -> bool {
-        self.fresh.first == strands && self.from == self.native.shared
+    pub fn natives(&self, strands: usize) -> Option<usize> {
+        let only = self.fresh.first == strands && self.from >= self.native.shared;
+        only.then(|| self.native.first + self.from - self.native.shared)
     }
 }
 
@@ -422,7 +456,8 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    const EVALUATION: usize = 0xe0;
+    /// Program counters in the evaluation function.
+    const EVALUATION: core::ops::Range<usize> = 0xe0..0xe4;
 
     /// A native frame of the model: its program counter, and the interpreted frames that it runs.
     type Model = Vec<(usize, Vec<u64>)>;
@@ -492,7 +527,12 @@ mod tests {
             cacheable: true,
         };
         let (old_inner, new_inner) = (flat(old), flat(new));
-        let within = if reset { 0 } else { weave.within(strands, shared) };
+        let natives = Natives { frames, capture };
+        let within = if reset {
+            0
+        } else {
+            weave.within(strands, &natives, |pc| EVALUATION.contains(&pc))
+        };
         let standing = old_inner[..within]
             .iter()
             .zip(&new_inner)
@@ -517,13 +557,17 @@ mod tests {
                 first: at,
             },
             old.len(),
-            |pc| pc == EVALUATION,
+            |pc| EVALUATION.contains(&pc),
         );
         let words: Vec<u64> = plan.words(frames, strands).collect();
         assert_eq!(words.len(), plan.push);
-        if plan.is_native(strands.len()) {
+        if let Some(first) = plan.natives(strands.len()) {
             let fresh: Vec<u64> = frames[first..].iter().map(|frame| frame.pc as u64).collect();
             assert_eq!(words, fresh);
+        }
+        if at == strands.len() && standing == within && !reset {
+            let quick = weave.plan_native(frames.len(), strands, capture, plan.fresh, old.len());
+            assert_eq!(quick, plan);
         }
         for index in 0..new.len() - shared {
             frames[shared + index] = frames[first + index];
@@ -545,7 +589,11 @@ mod tests {
                 let mut new = old.clone();
                 if !new.is_empty() {
                     new.truncate(1 + random.below(new.len()));
-                    // What runs in the innermost frame that stays goes on.
+                    // The evaluation function goes on, and what it runs.
+                    let last = new.last_mut().unwrap();
+                    if EVALUATION.contains(&last.0) && random.below(2) == 0 {
+                        last.0 = EVALUATION.start + random.below(4);
+                    }
                     if random.below(2) == 0 {
                         let inner = &mut new.last_mut().unwrap().1;
                         if !inner.is_empty() {
@@ -567,7 +615,7 @@ mod tests {
                     if random.below(3) == 0 {
                         let count = if keyed { random.below(4) } else { 1 };
                         let inner = (0..count).map(|_| 1 << 63 | random.below(4) as u64).collect();
-                        new.push((EVALUATION, inner));
+                        new.push((EVALUATION.start + random.below(4), inner));
                     } else {
                         new.push((0x20 + random.below(3), Vec::new()));
                     }

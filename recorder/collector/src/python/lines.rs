@@ -12,12 +12,17 @@ const MOST: usize = 1 << 24;
 pub struct Lines {
     first: u32,
     all: Vec<u32>,
+    /// Bytes of bytecode that `all` stands for.
+    bytes: usize,
 }
 
 impl Lines {
     /// Reads a table.
     pub fn decode(format: u8, first: u32, table: &[u8]) -> Lines {
-        let mut lines = Lines { first, all: Vec::new() };
+        let mut lines = Lines {
+            first,
+            ..Lines::default()
+        };
         match format {
             lines::LNOTAB => lines.read_lnotab(table),
             lines::RANGES => lines.read_ranges(table),
@@ -44,8 +49,8 @@ impl Lines {
 
     fn extend(&mut self, bytes: usize, line: i64) {
         let line = u32::try_from(line).unwrap_or(0);
-        let count = (self.all.len() + bytes / 2).min(MOST / 2);
-        self.all.resize(count, line);
+        self.bytes = (self.bytes + bytes).min(MOST);
+        self.all.resize(self.bytes.div_ceil(2), line);
     }
 
     /// Pairs: bytes of bytecode, then how much further down its line is than the one before. A line holds until the next step of the bytecode.

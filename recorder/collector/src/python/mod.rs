@@ -7,6 +7,7 @@ use heaptape_format::record::{Code, Runtime};
 use heaptape_format::{CodeIx, ProcessIx, TypeIx};
 use heaptape_shm::entry::python::{FRAME, NO_OFFSET};
 use lines::Lines;
+use rustc_hash::FxHashMap;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -41,7 +42,7 @@ struct Announced {
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
     codes: Vec<Option<Rc<Entry>>>,
-    types: HashMap<u32, TypeIx>,
+    types: FxHashMap<u32, TypeIx>,
     announced: Vec<Announced>,
     /// What stands for a code object that was never told of: its note was lost.
     unknown: Option<CodeIx>,

@@ -72,8 +72,12 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
         return Ok(None);
     }
     let layout = &interpreter.layout;
+    let natives = Natives {
+        frames: own.frames,
+        capture,
+    };
     let within = match own.view.frames_epoch == frames_epoch && !capture.reset {
-        true => own.weave.within(own.strands, capture.shared),
+        true => own.weave.within(own.strands, &natives, |pc| interpreter.evaluates(pc)),
         false => 0,
     };
     own.view.frames_epoch = frames_epoch;
@@ -87,12 +91,10 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
     let joins = standing.checked_sub(1).map_or(0, |index| own.strands[index].frame);
     if walk.frame != joins {
         let joined = standing.checked_sub(1).map(|index| own.strands[index]);
-        walk.collect(writer, interpreter, own.strands, &mut fresh, list, joined)?;
+        let number = |code| Some(code::number(writer, layout, code));
+        walk.collect(number, interpreter, own.strands, &mut fresh, list, joined)
+            .ok_or(Overflow)?;
     }
-    let natives = Natives {
-        frames: own.frames,
-        capture,
-    };
     let before = own.cache.list(own.frames).len();
     let plan = own
         .weave
@@ -103,26 +105,34 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
 /// As [`take`], where nothing is new, or only frames whose code is known. `None`: something else is, or the memory does not suffice; nothing has changed then. Also says
 /// whether no frame is new.
 #[inline(always)]
-pub fn known(interpreter: &Interpreter, own: &Woven<'_>, capture: Capture) -> Option<(Fresh, bool)> {
+pub fn known(interpreter: &Interpreter, own: &mut Woven<'_>, capture: Capture) -> Option<(Fresh, bool)> {
     let (frames_epoch, states_epoch) = watch::epochs();
     if own.view.frames_epoch != frames_epoch || own.view.states_epoch != states_epoch {
         return None;
     }
     let layout = &interpreter.layout;
-    let within = own.weave.within(own.strands, capture.shared);
+    let natives = Natives {
+        frames: own.frames,
+        capture,
+    };
+    let within = own.weave.within(own.strands, &natives, |pc| interpreter.evaluates(pc));
     let walk = Walk::begin(layout, own.view.state);
     // SAFETY: the chain of this thread.
     let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };
     let joined = shared.checked_sub(1).and_then(|index| own.strands.get(index));
     let joins = joined.map_or(0, |strand| strand.frame);
-    let fresh = Fresh {
+    let mut fresh = Fresh {
         shared,
         first: own.strands.len(),
     };
     if walk.frame == joins {
         return Some((fresh, shared == within));
     }
-    None
+    let list = own.weave.list(own.strands).len();
+    let joined = shared.checked_sub(1).map(|index| own.strands[index]);
+    let number = |code| watch::find(code, watch::Kind::Code);
+    walk.collect(number, interpreter, own.strands, &mut fresh, list, joined)?;
+    Some((fresh, false))
 }
 
 /// Walks the whole chain: whether it is what the list is about to become.
@@ -191,17 +201,18 @@ impl<'a> Walk<'a> {
         walk
     }
 
-    /// Reads the frames that are new, from the innermost outwards, until one that stands is reached.
+    /// Reads the frames that are new, from the innermost outwards, until one that stands is reached. `number` gives the numbers of their code. `None`: it has not, or the
+    /// memory does not suffice.
     #[inline(never)]
     fn collect(
         mut self,
-        writer: Writer,
+        mut number: impl FnMut(usize) -> Option<u32>,
         interpreter: &Interpreter,
         strands: &mut [Strand],
         fresh: &mut Fresh,
         list: usize,
         joined: Option<Strand>,
-    ) -> Result<(), Overflow> {
+    ) -> Option<()> {
         let layout = self.layout;
         // The latest strand, whose caller is yet to be met, and where those of its call begin, whose key is not known yet.
         let mut waiting: Option<usize> = None;
@@ -229,10 +240,9 @@ impl<'a> Walk<'a> {
                     }
                 }
             } else if let Some(offset) = interpreter.offset(&strand, owner) {
-                let number = code::number(writer, layout, strand.code);
-                strand.word = FRAME | u64::from(number) << 32 | u64::from(offset);
+                strand.word = FRAME | u64::from(number(strand.code)?) << 32 | u64::from(offset);
                 strand.key = self.record;
-                push_outer(strands, &mut fresh.first, list, strand)?;
+                push_outer(strands, &mut fresh.first, list, strand).ok()?;
                 waiting = Some(fresh.first);
             }
             if layout.chain == Chain::EntryFlags && self.record != 0 {
@@ -251,7 +261,7 @@ impl<'a> Walk<'a> {
                 inner.key = key;
             }
         }
-        Ok(())
+        Some(())
     }
 }
 

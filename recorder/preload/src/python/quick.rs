@@ -50,7 +50,7 @@ fn write(
     };
     let thread: *mut _ = &mut *writer.thread;
     // SAFETY: this thread's own state, of which the parts used here are apart from each other.
-    let own = unsafe { (*thread).woven() };
+    let mut own = unsafe { (*thread).woven() };
     let (list, capacity) = (own.frames.as_mut_ptr(), own.frames.len());
     let rules = Rules::now();
     // SAFETY: the site is the live frame of the hook's caller; the memory is the list's.
@@ -66,7 +66,7 @@ fn write(
         shared: stack.shared,
         cacheable: true,
     };
-    let (fresh, same) = frames::known(interpreter, &own, capture)?;
+    let (fresh, same) = frames::known(interpreter, &mut own, capture)?;
     let before = own.cache.list(own.frames).len();
     let natives = Natives {
         frames: own.frames,
@@ -96,8 +96,8 @@ fn write(
     store(room, 3, size);
     if same {
         for index in 0..plan.push {
-            // SAFETY: within the memory of the list.
-            let frame = unsafe { *list.add(stack.first + index) };
+            // SAFETY: within the memory of the list, of which they are the last.
+            let frame = unsafe { *list.add(capacity - plan.push + index) };
             store(room, 4 + index, frame.return_address() as u64);
         }
     } else {
