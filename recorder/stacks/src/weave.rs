@@ -137,10 +137,13 @@ impl Weave {
     pub fn within(&self, strands: &[Strand], natives: &Natives<'_>, evaluates: impl Fn(usize) -> bool) -> usize {
         let shared = natives.capture.shared;
         let mut count = self.count.min(strands.len());
-        while count > 0 && strands[count - 1].home as usize > shared {
+        while strands
+            .get(count.wrapping_sub(1))
+            .is_some_and(|strand| strand.home as usize > shared)
+        {
             count -= 1;
         }
-        let Some(last) = count.checked_sub(1).map(|index| &strands[index]) else {
+        let Some(last) = count.checked_sub(1).and_then(|index| strands.get(index)) else {
             return 0;
         };
         if last.home as usize == shared {
@@ -151,7 +154,11 @@ impl Weave {
                     key => frame.slot < key,
                 }
             };
-            while !here && count > 0 && strands[count - 1].home as usize == shared {
+            while !here
+                && strands
+                    .get(count.wrapping_sub(1))
+                    .is_some_and(|strand| strand.home as usize == shared)
+            {
                 count -= 1;
             }
         }
@@ -213,7 +220,10 @@ impl Weave {
                     standing = at;
                 }
                 // Frames that are left out lie between: they are always read again.
-                if at > 0 && strands[at - 1].frame != strand.outer {
+                if strands
+                    .get(at.wrapping_sub(1))
+                    .is_some_and(|caller| caller.frame != strand.outer)
+                {
                     frame = strand.outer;
                     break true;
                 }
@@ -300,7 +310,10 @@ impl Weave {
     pub fn keep(&mut self, strands: &mut [Strand], fresh: Fresh) {
         let count = strands.len() - fresh.first;
         for index in 0..count {
-            strands[fresh.shared + index] = strands[fresh.first + index];
+            let from = strands.get(fresh.first + index).copied();
+            if let (Some(strand), Some(place)) = (from, strands.get_mut(fresh.shared + index)) {
+                *place = strand;
+            }
         }
         self.count = fresh.shared + count;
     }
@@ -324,11 +337,12 @@ impl Natives<'_> {
 
     /// The native frame of this index, from the outermost.
     #[inline(always)]
-    pub fn get(&self, index: usize) -> &Frame {
-        match index.checked_sub(self.capture.shared) {
-            None => &self.frames[index],
-            Some(fresh) => &self.frames[self.capture.first + fresh],
-        }
+    pub fn get(&self, index: usize) -> Frame {
+        let place = match index.checked_sub(self.capture.shared) {
+            None => index,
+            Some(fresh) => self.capture.first + fresh,
+        };
+        self.frames.get(place).copied().unwrap_or_default()
     }
 }
 
@@ -388,7 +402,7 @@ impl Plan {
         let replaced = outer.is_some_and(|outer| outer.stands_at(self.from));
         Words {
             natives,
-            strands: &strands[self.fresh.first..],
+            strands: strands.get(self.fresh.first..).unwrap_or_default(),
             at: self.from,
             replaced,
         }
@@ -445,8 +459,9 @@ pub fn push_outer(strands: &mut [Strand], first: &mut usize, list: usize, strand
     if *first <= list {
         return Err(Overflow);
     }
+    let place = strands.get_mut(*first - 1).ok_or(Overflow)?;
+    *place = strand;
     *first -= 1;
-    strands[*first] = strand;
     Ok(())
 }
 

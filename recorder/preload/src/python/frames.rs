@@ -90,7 +90,9 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
     };
     let joins = standing.checked_sub(1).map_or(0, |index| own.strands[index].frame);
     if walk.frame != joins {
-        let joined = standing.checked_sub(1).map(|index| own.strands[index]);
+        let joined = standing
+            .checked_sub(1)
+            .and_then(|index| own.strands.get(index).copied());
         let number = |code| Some(code::number(writer, layout, code));
         walk.collect(number, interpreter, own.strands, &mut fresh, list, joined)
             .ok_or(Overflow)?;
@@ -129,7 +131,7 @@ pub fn known(interpreter: &Interpreter, own: &mut Woven<'_>, capture: Capture) -
         return Some((fresh, shared == within));
     }
     let list = own.weave.list(own.strands).len();
-    let joined = shared.checked_sub(1).map(|index| own.strands[index]);
+    let joined = shared.checked_sub(1).and_then(|index| own.strands.get(index).copied());
     let number = |code| watch::find(code, watch::Kind::Code);
     walk.collect(number, interpreter, own.strands, &mut fresh, list, joined)?;
     Some((fresh, false))
@@ -230,11 +232,11 @@ impl<'a> Walk<'a> {
             let owner = unsafe { layout.owner(frame) };
             let shim = owner == OWNED_BY_C_STACK && layout.chain != Chain::EntryFlags;
             if shim {
-                for inner in &mut strands[fresh.first..keyless] {
+                for inner in strands.get_mut(fresh.first..keyless).unwrap_or_default() {
                     inner.key = frame;
                 }
                 keyless = fresh.first;
-                if let Some(inner) = waiting.take().map(|index| &mut strands[index]) {
+                if let Some(inner) = waiting.take().and_then(|index| strands.get_mut(index)) {
                     if inner.previous == frame {
                         inner.outer = strand.previous;
                     }
@@ -257,7 +259,7 @@ impl<'a> Walk<'a> {
         }
         let key = joined.map_or(0, |joined| joined.key);
         if matches!(layout.chain, Chain::EntryFramesByRecord | Chain::EntryFrames) {
-            for inner in &mut strands[fresh.first..keyless] {
+            for inner in strands.get_mut(fresh.first..keyless).unwrap_or_default() {
                 inner.key = key;
             }
         }
