@@ -303,8 +303,8 @@ proptest! {
             assert_equal(&heap, &expected, &types);
         }
         for row in 0..heap.allocations.len() as u32 {
-            let first_gap_after = heap.gaps.iter().find(|gap| gap.at.get() > heap.allocations.birth[row as usize]);
-            let never_freed = heap.allocations.death[row as usize] == NEVER.get();
+            let first_gap_after = heap.gaps.iter().find(|gap| gap.at.get() > heap.allocations.birth(row as usize).get());
+            let never_freed = heap.allocations.death(row as usize) == NEVER;
             let ended_before = first_gap_after.is_some_and(|gap| heap.effective_death(row) < gap.at);
             let doubtful = never_freed && first_gap_after.is_some() && !ended_before;
             prop_assert_eq!(heap.is_doubtful(row, &heap.end()), doubtful);

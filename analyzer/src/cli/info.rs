@@ -1,7 +1,7 @@
 //! `info`: what is in a tape.
 
 use super::args::InfoArgs;
-use super::load::{check, load};
+use super::load::{check, load, trust};
 use super::output::print;
 use super::stats::{print_json, units};
 use super::verify::ending;
@@ -92,8 +92,8 @@ struct LossLine {
 }
 
 pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
-    let heap = load(&args.tape)?;
-    let notes = check(&heap, &args.strict)?;
+    let heap = load(&args.tape, &args.reading.place())?;
+    let notes = check(&heap, &args.reading)?;
     let options = Options {
         sysroot: args.symbols.sysroot.clone(),
         debug_dirs: args.symbols.debug_dir.clone(),
@@ -104,6 +104,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
         Symbolizer::new(options).survey(&heap)
     };
     let info = gather(&heap, modules);
+    trust(&heap)?;
     if args.json {
         print_json("info", &info, &notes)
     } else {

@@ -82,19 +82,19 @@ pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resol
     let columns = columns.max(1);
     let duration = heap.duration();
     let wanted = query.filter.rows(heap);
-    let rows = &heap.allocations;
     let accepted = if query.filter.has_patterns() {
-        let mut stacks: Vec<StackIx> = rows.stack.clone();
-        stacks.sort_unstable();
-        stacks.dedup();
-        let names = Names::of(heap, resolver, query.view, stacks.iter().copied());
-        accepted_stacks(heap, &names, query, stacks.into_iter())
+        let stacks = || (0..heap.catalog.stacks.len() as u32).map(StackIx);
+        let mut is_used = vec![false; stacks().len()];
+        for piece in heap.pieces(0..heap.allocations.len()) {
+            heap.visit(&piece, 0, |item| is_used[item.stack.0 as usize] = true);
+        }
+        let used = || stacks().filter(|stack| is_used[stack.0 as usize]);
+        let names = Names::of(heap, resolver, query.view, used());
+        accepted_stacks(heap, &names, query, used())
     } else {
         vec![true; heap.catalog.stacks.len()]
     };
-    let sweep = Sweep::new(heap, |row| {
-        wanted.accepts(row) && accepted[rows.stack[row as usize].0 as usize]
-    });
+    let sweep = Sweep::new(heap, |item| wanted.accepts(item) && accepted[item.stack.0 as usize]);
 
     let ends: Vec<(u64, EventNo)> = (1..=columns)
         .map(|column| {

@@ -60,6 +60,11 @@ impl Tape {
         self.length
     }
 
+    /// Number of events, as the block headers say it.
+    pub fn events(&self) -> u64 {
+        self.scan.blocks.iter().map(|block| u64::from(block.events)).sum()
+    }
+
     /// Whether the tape was ended properly by its writer.
     pub fn ended_cleanly(&self) -> bool {
         matches!(self.scan.ending, Ending::Clean(_))

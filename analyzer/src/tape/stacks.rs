@@ -3,9 +3,10 @@
 use hashbrown::HashMap;
 use heaptape_format::record::{Frame, Stacks};
 use heaptape_format::{Address, CodeIx, ModuleIx, ProcessIx, StackId};
+use serde::{Deserialize, Serialize};
 
 /// A stack of the whole tape: a node of the trie. 0 is the empty stack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StackIx(pub u32);
 
 /// A distinct frame of the whole tape.

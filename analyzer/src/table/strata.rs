@@ -1,0 +1,142 @@
+//! The rows that outlive their neighbours, apart from the others, so that what was alive at an instant is found without looking at every row.
+//!
+//! Rows are cut into spans of 2^16, 2^20, 2^24 and 2^28, each of the larger ones made of 16 of the next smaller. A row lies in the stratum of the smallest span in which it both is born and
+//! dies (in terms of rows: which was the last one born when it died). Then what was alive at an instant lies in one span of each stratum: most rows die in the
+//! span of 2^16 they were born in and concern only instants there. Rows of that lowest stratum are in the table alone; those of the others are listed again, with all that
+//! questions ask for, as are those that were never freed.
+
+use super::allocations::{Allocations, Item, Marks};
+use super::column::{Column, PIECE};
+use super::NEVER;
+use crate::tape::StackIx;
+use heaptape_format::{ThreadIx, TypeIx};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// log2 of the rows of a span of each listed stratum; the last one is so large that no row leaves it.
+const SHIFTS: [u32; 4] = [20, 24, 28, 32];
+/// Listed strata; the last is of rows that were never freed.
+pub(crate) const STRATA: usize = SHIFTS.len() + 1;
+
+/// Rows in the order of their births.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Stratum {
+    pub row: Column<u32>,
+    pub death: Column<u64>,
+    pub size: Column<u64>,
+    pub stack: Column<u32>,
+    pub thread: Column<u32>,
+    pub kind: Column<u32>,
+    pub marks: Column<u8>,
+}
+
+impl Stratum {
+    fn of(rows: &Allocations, list: Vec<u32>) -> Stratum {
+        let items: Vec<Item> = list.par_iter().map(|&row| rows.item(row)).collect();
+        Stratum {
+            row: Column::Memory(list),
+            death: Column::Memory(items.iter().map(|item| item.death).collect()),
+            size: Column::Memory(items.iter().map(|item| item.size).collect()),
+            stack: Column::Memory(items.iter().map(|item| item.stack.0).collect()),
+            thread: Column::Memory(items.iter().map(|item| item.thread.get()).collect()),
+            kind: Column::Memory(items.iter().map(|item| item.kind.get()).collect()),
+            marks: Column::Memory(items.iter().map(|item| item.marks.0).collect()),
+        }
+    }
+
+    /// How many of its rows are lower than this one.
+    pub(crate) fn below(&self, row: u64) -> usize {
+        let (mut from, mut until) = (0, self.row.len());
+        while from < until {
+            let middle = from + (until - from) / 2;
+            if u64::from(self.row.get(middle)) < row {
+                from = middle + 1;
+            } else {
+                until = middle;
+            }
+        }
+        from
+    }
+
+    /// Calls `visit` with those of a range, which lies within one piece, that die at or after an event.
+    #[inline]
+    pub(crate) fn visit(&self, range: Range<usize>, not_before: u64, mut visit: impl FnMut(&Item)) {
+        if range.is_empty() {
+            return;
+        }
+        let piece = range.start / PIECE;
+        let (row, death, size) = (self.row.piece(piece), self.death.piece(piece), self.size.piece(piece));
+        let (stack, thread) = (self.stack.piece(piece), self.thread.piece(piece));
+        let (kind, marks) = (self.kind.piece(piece), self.marks.piece(piece));
+        for at in range.map(|at| at % PIECE) {
+            if death[at] >= not_before {
+                visit(&Item {
+                    row: row[at],
+                    death: death[at],
+                    size: size[at],
+                    stack: StackIx(stack[at]),
+                    thread: ThreadIx(thread[at]),
+                    kind: TypeIx(kind[at]),
+                    marks: Marks(marks[at]),
+                });
+            }
+        }
+    }
+}
+
+/// The listed strata.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Strata(pub Vec<Stratum>);
+
+impl Strata {
+    /// Sorts the rows of a table.
+    pub(crate) fn of(rows: &Allocations) -> Strata {
+        let pieces = rows.len().div_ceil(PIECE);
+        // The last birth of each whole piece but the last: a death after it lies in a later piece.
+        let lasts: Vec<u64> = (1..pieces).map(|piece| rows.birth(piece * PIECE - 1).get()).collect();
+        let parts: Vec<[Vec<u32>; STRATA]> = (0..pieces)
+            .into_par_iter()
+            .map(|piece| {
+                let mut lists: [Vec<u32>; STRATA] = Default::default();
+                let leaves = lasts.get(piece).map_or(u64::MAX - 1, |&last| last);
+                let range = piece * PIECE..rows.len().min((piece + 1) * PIECE);
+                rows.visit(range, leaves + 1, |item| {
+                    if item.death == NEVER.get() {
+                        lists[STRATA - 1].push(item.row);
+                    } else {
+                        let dies = lasts.partition_point(|&last| last < item.death) as u64;
+                        let is_within = |shift: &u32| (piece as u64) >> (shift - 16) == dies >> (shift - 16);
+                        let stratum = SHIFTS.iter().position(is_within).unwrap_or(SHIFTS.len() - 1);
+                        lists[stratum].push(item.row);
+                    }
+                });
+                lists
+            })
+            .collect();
+        Strata(
+            (0..STRATA)
+                .map(|stratum| {
+                    let list = parts.iter().flat_map(|part| &part[stratum]).copied().collect();
+                    Stratum::of(rows, list)
+                })
+                .collect(),
+        )
+    }
+
+    /// Those that were never freed.
+    pub(crate) fn never(&self) -> usize {
+        STRATA - 1
+    }
+
+    /// By stratum, which of its entries can be alive when `born` rows have been born, without the last of these: those from the last multiple of [`PIECE`] on.
+    pub(crate) fn ranges(&self, born: usize) -> impl Iterator<Item = (usize, Range<usize>)> + '_ {
+        let (born, listed) = (born as u64, (born / PIECE * PIECE) as u64);
+        self.0.iter().enumerate().map(move |(number, stratum)| {
+            let start = match SHIFTS.get(number) {
+                Some(&shift) => born >> shift << shift,
+                None => 0,
+            };
+            (number, stratum.below(start)..stratum.below(listed))
+        })
+    }
+}
