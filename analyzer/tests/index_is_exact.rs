@@ -3,7 +3,9 @@
 mod support;
 
 use heaptape::index::{open, read, write, IndexPlace, Unusable};
-use heaptape::query::{arenas, diff, domains, flame, leaks, snapshot, timeline, Group, LeakQuery, Query, Span};
+use heaptape::query::{
+    arenas, diff, domains, flame, leaks, overview, snapshot, timeline, Group, LeakQuery, Query, Span,
+};
 use heaptape::replay::replay;
 use heaptape::symbols::NoSymbols;
 use heaptape::table::{Heap, Moment};
@@ -40,7 +42,7 @@ fn answers(heap: &Heap) -> String {
     let moment = |cut: u64| Moment {
         cut: EventNo(cut),
         time: heap.clock.time_of(EventNo(cut.saturating_sub(1))),
-        by_time: cut % 2 == 0,
+        by_time: cut.is_multiple_of(2),
     };
     for cut in (0..=end).step_by(1 + end as usize / 60) {
         let at = moment(cut);
@@ -76,7 +78,7 @@ fn answers(heap: &Heap) -> String {
             heap.clock.cut_at(Micros(heap.duration().get() * cut / end.max(1)))
         );
     }
-    text + &format!("{:?}", timeline(heap, &queries[0], 50, &NoSymbols))
+    text + &format!("{:?} {:?}", timeline(heap, &queries[0], 50, &NoSymbols), overview(heap))
 }
 
 fn tapes() -> Vec<Vec<u8>> {
@@ -107,6 +109,9 @@ fn every_answer_from_an_index_is_that_of_a_replay() {
         assert_eq!(heap.notes(), replayed.notes(), "tape {number}");
         assert!(answers(&heap) == answers(&replayed), "tape {number}");
         assert!(!heap.index_is_bad(), "tape {number}");
+        let (long, short) = (timeline(&heap, &Query::default(), 9, &NoSymbols), overview(&heap));
+        assert_eq!((short.peak, short.end), (long.peak, long.end), "tape {number}");
+        assert_eq!(short.markers, long.markers, "tape {number}");
     }
 }
 

@@ -7,11 +7,11 @@ use super::stats::{print_json, units};
 use super::verify::ending;
 use super::Failure;
 use crate::query::{
-    domains, mapped, timeline, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, Query, SamplePoint,
+    domains, mapped, overview, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, SamplePoint,
 };
 use crate::replay::loss_name;
 use crate::report::{elapsed, format_size, text_instant, Units};
-use crate::symbols::{Coverage, NoSymbols, Options, Symbolizer};
+use crate::symbols::{Coverage, Options, Symbolizer};
 use crate::table::{Counters, Domain, Heap, Level};
 use crate::text::Text;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
@@ -114,7 +114,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
 
 fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
     let header = &heap.catalog.header;
-    let line = timeline(heap, &Query::default(), 1, &NoSymbols);
+    let line = overview(heap);
     let end = match &heap.ending {
         Ending::Clean(end) => Some(end),
         Ending::Unclean { .. } => None,

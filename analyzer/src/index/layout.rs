@@ -4,7 +4,7 @@
 //! it is and what its checksum is; a file that was not finished has no head. Columns have a checksum for every [`crate::table::PIECE`] numbers.
 
 use super::stamp::Stamp;
-use crate::table::{AllocIx, Counters, InheritedDeath, Level, MappingRow, Run, Wide};
+use crate::table::{Counters, InheritedDeath, Level, MappingRow, Run, Wide};
 use heaptape_format::EventNo;
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,8 @@ pub(super) struct Rest {
     pub wide_birth: Wide,
     pub wide_death: Wide,
     pub wide_size: Wide,
-    pub predecessor: Vec<(AllocIx, AllocIx)>,
+    pub successor: ColumnPlace,
+    pub predecessor: ColumnPlace,
     pub mappings: Vec<MappingRow>,
     pub inherited_deaths: Vec<InheritedDeath>,
     pub runs: Vec<Run>,

@@ -115,11 +115,6 @@ struct Reader<'a> {
     catalog: &'a Catalog,
 }
 
-fn is_sorted_by_row<T>(list: &[(T, T)], row: impl Fn(&T) -> u64, rows: usize) -> bool {
-    list.windows(2).all(|pair| row(&pair[0].0) < row(&pair[1].0))
-        && list.last().is_none_or(|(last, _)| row(last) < rows as u64)
-}
-
 impl Reader<'_> {
     fn column<T: Number>(&self, place: &ColumnPlace, numbers: usize, highest: T) -> Option<Column<T>> {
         if place.numbers != numbers as u64 {
@@ -147,8 +142,6 @@ impl Reader<'_> {
         let are_lists = [&rest.wide_birth, &rest.wide_death, &rest.wide_size]
             .into_iter()
             .all(is_wide)
-            && is_sorted_by_row(&rest.predecessor, |row| u64::from(row.0), rows)
-            && rest.predecessor.iter().all(|(_, old)| is_row(old.0))
             && rest.inherited_deaths.is_sorted()
             && rest.inherited_deaths.iter().all(|death| is_row(death.row.0))
             && rest.mappings.iter().all(|row| row.stack.0 <= self.highest_stack())
@@ -158,6 +151,7 @@ impl Reader<'_> {
         if !are_lists {
             return None;
         }
+        let moved = usize::try_from(rest.successor.numbers).ok()?;
         let kinds = if rest.kind.numbers == 0 { 0 } else { rows };
         let allocations = Allocations {
             base: rest.base.clone(),
@@ -172,7 +166,8 @@ impl Reader<'_> {
             wide_birth: rest.wide_birth.clone(),
             wide_death: rest.wide_death.clone(),
             wide_size: rest.wide_size.clone(),
-            predecessor: rest.predecessor.clone(),
+            successor: self.column(&rest.successor, moved, u32::MAX)?,
+            predecessor: self.column(&rest.predecessor, moved, (rows as u32).saturating_sub(1))?,
         };
         let strata: Option<Vec<Stratum>> = rest.strata.iter().map(|place| self.stratum(place, rows)).collect();
         Some((allocations, self.clock(rest)?, Strata(strata?)))

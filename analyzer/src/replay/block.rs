@@ -6,7 +6,7 @@
 use super::mapping::{self, MappingChange};
 use super::matching::{shard_of, Fate, HeapOp, NOBODY, SHARDS};
 use crate::table::{ClockBlock, Flags, Marks};
-use crate::tape::{Catalog, Tape};
+use crate::tape::{Catalog, Generation, Tape};
 use heaptape_format::{read_events, Damage, EventColumns, EventNo, OpCode, ProcessIx, ThreadIx, NO_BIRTH};
 use heaptape_format::{Address, Block};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -140,7 +140,9 @@ impl Digest {
         let mut columns = std::mem::take(&mut self.columns);
         let read = read_events(tape.source(), block, &mut columns);
         if read.is_ok() {
-            self.digest(&columns, catalog, block.generation);
+            // The reader has checked it.
+            self.weight = u64::from(block.weight);
+            self.digest(&columns, catalog, catalog.stacks.of_generation(block.generation));
         }
         self.columns = columns;
         read
@@ -173,7 +175,7 @@ impl Digest {
         self.ops.iter_mut().for_each(Vec::clear);
     }
 
-    fn digest(&mut self, columns: &EventColumns, catalog: &Catalog, generation: u32) {
+    fn digest(&mut self, columns: &EventColumns, catalog: &Catalog, stacks: Generation<'_>) {
         let events = columns.len();
         self.first_event = columns.first_event;
         self.events = events as u32;
@@ -181,8 +183,8 @@ impl Digest {
         self.deltas.resize_with(events, || AtomicI64::new(0));
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.quiet.clear();
-        scratch.numbers.clear();
-        scratch.numbers.resize(events, 0);
+        // What is left of the last block is not looked at.
+        scratch.numbers.resize(events.max(scratch.numbers.len()), 0);
         find_ends(columns, catalog, &mut scratch.ends);
         let mut thread = None;
         let mut process = NOBODY;
@@ -199,10 +201,12 @@ impl Digest {
                 }
                 process = new;
             }
-            self.unknown_threads += u64::from(process == NOBODY);
-            self.event(columns, at, process, catalog, generation, &mut scratch);
+            self.event(columns, at, process, catalog, stacks, &mut scratch);
         }
         self.scratch = scratch;
+        let nexts = self.runs.iter().skip(1).map(|run| run.from).chain([self.events]);
+        let unknown = self.runs.iter().zip(nexts).filter(|(run, _)| run.process == NOBODY);
+        self.unknown_threads = unknown.map(|(run, next)| u64::from(next - run.from)).sum();
     }
 
     #[inline]
@@ -212,17 +216,12 @@ impl Digest {
         at: usize,
         process: ProcessIx,
         catalog: &Catalog,
-        generation: u32,
+        stacks: Generation<'_>,
         scratch: &mut Scratch,
     ) {
         let op = columns.op[at];
         let kind = catalog.known_type(columns.kind[at]);
         self.unknown_types += u64::from(kind != columns.kind[at]);
-        self.weight += match op {
-            OpCode::Resize => 2,
-            OpCode::Typed => 0,
-            _ => 1,
-        };
         let address = columns.address[at];
         // The birth here whose block this event ends, if it is one of the same process.
         let old =
@@ -239,9 +238,7 @@ impl Digest {
             births.death.push(end);
             births.address.push(address.get());
             births.size.push(size);
-            births
-                .stack
-                .push(catalog.stacks.resolve(generation, columns.stack[at]).0);
+            births.stack.push(stacks.resolve(columns.stack[at]).0);
             births.thread.push(columns.thread[at].get());
             births.kind.push(kind.get());
             let flags = if is_realloc { Flags::REALLOC } else { Flags::default() };
@@ -301,7 +298,7 @@ impl Digest {
             }
             _ => {
                 let process = Some(process).filter(|&process| process != NOBODY);
-                let change = mapping::change(columns, at, process, catalog, generation);
+                let change = mapping::change(columns, at, process, stacks);
                 self.mappings.extend(change);
             }
         }

@@ -1,7 +1,7 @@
 //! What an event does to the address space.
 
 use crate::table::{MappingKind, MappingRow, Mappings, NEVER};
-use crate::tape::Catalog;
+use crate::tape::Generation;
 use heaptape_format::{Address, Bytes, EventColumns, EventNo, MapApi, Op, ProcessIx, StackId};
 
 /// A change of address space.
@@ -47,8 +47,7 @@ pub(super) fn change(
     columns: &EventColumns,
     at: usize,
     process: Option<ProcessIx>,
-    catalog: &Catalog,
-    generation: u32,
+    stacks: Generation<'_>,
 ) -> Option<MappingChange> {
     let event = columns.get(at)?;
     let number = EventNo(columns.first_event.get() + at as u64);
@@ -57,7 +56,7 @@ pub(super) fn change(
         death: NEVER,
         start,
         length,
-        stack: catalog.stacks.resolve(generation, stack),
+        stack: stacks.resolve(stack),
         thread: event.thread,
         process,
         kind,

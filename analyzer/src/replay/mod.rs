@@ -10,7 +10,7 @@ mod matching;
 mod peak;
 mod rows;
 
-use crate::table::{Clock, Counters, Gap, Heap, Level, Mappings, Moment, Scale};
+use crate::table::{Clock, Counters, Gap, Heap, Level, Mappings, Scale};
 use crate::tape::{Catalog, Tape};
 use crate::text::Text;
 use block::Digest;
@@ -114,7 +114,7 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     };
     heap.counters.bytes_allocated = sum_of_sizes(&heap);
     if let Some((event, size)) = peak {
-        let count = count_live(&heap, &heap.after(event));
+        let Level { count, .. } = heap.live_level(&heap.after(event));
         let _ = heap.peak.set(Some((event, Level { size, count })));
     }
     heap
@@ -128,18 +128,6 @@ fn sum_of_sizes(heap: &Heap) -> u128 {
         sum
     });
     sizes.sum()
-}
-
-fn count_live(heap: &Heap, moment: &Moment) -> u64 {
-    let pieces = heap.candidates(moment.cut);
-    let counts = pieces.par_iter().map(|piece| {
-        let mut count = 0;
-        heap.visit(piece, moment.cut.get(), |item| {
-            count += u64::from(heap.is_home_alive(item.thread, moment));
-        });
-        count
-    });
-    counts.sum()
 }
 
 /// Where frees may be missing. Damage that lost no event, or whose place in the order of events nobody knows, counts from the start:

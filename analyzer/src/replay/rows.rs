@@ -167,7 +167,8 @@ impl Rows {
             wide_birth: self.wide_birth,
             wide_death: self.wide_death,
             wide_size: self.wide_size,
-            predecessor: self.predecessor,
+            successor: Column::Memory(self.predecessor.iter().map(|(new, _)| new.0).collect()),
+            predecessor: Column::Memory(self.predecessor.iter().map(|(_, old)| old.0).collect()),
         }
     }
 }

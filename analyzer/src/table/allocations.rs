@@ -45,7 +45,7 @@ const FLAGS_SHIFT: u32 = 6;
 
 impl Marks {
     pub(crate) const fn new(api: u8, flags: Flags) -> Marks {
-        Marks(api & (1 << FLAGS_SHIFT) - 1 | flags.0 << FLAGS_SHIFT)
+        Marks((api & ((1 << FLAGS_SHIFT) - 1)) | (flags.0 << FLAGS_SHIFT))
     }
 
     #[inline]
@@ -59,7 +59,7 @@ impl Marks {
     }
 
     pub(crate) const fn with(self, flags: Flags) -> Marks {
-        Marks(self.0 | flags.0 << FLAGS_SHIFT)
+        Marks(self.0 | (flags.0 << FLAGS_SHIFT))
     }
 }
 
@@ -92,8 +92,10 @@ pub struct Allocations {
     pub(crate) wide_birth: Wide,
     pub(crate) wide_death: Wide,
     pub(crate) wide_size: Wide,
-    /// Rows that a `realloc` made, and of which; by row.
-    pub(crate) predecessor: Vec<(AllocIx, AllocIx)>,
+    /// Rows that a `realloc` made, in their order.
+    pub(crate) successor: Column<u32>,
+    /// Of which rows it made them.
+    pub(crate) predecessor: Column<u32>,
 }
 
 /// One row.
@@ -235,8 +237,12 @@ impl Allocations {
 
     /// The row whose `realloc` made this one, or [`AllocIx::NONE`].
     pub fn predecessor(&self, row: usize) -> AllocIx {
-        let found = self.predecessor.binary_search_by_key(&(row as u32), |(row, _)| row.0);
-        found.map_or(AllocIx::NONE, |at| self.predecessor[at].1)
+        let at = self.successor.partition_point(|successor| (successor as usize) < row);
+        if at < self.successor.len() && self.successor.get(at) as usize == row {
+            AllocIx(self.predecessor.get(at))
+        } else {
+            AllocIx::NONE
+        }
     }
 
     /// One row as a value.

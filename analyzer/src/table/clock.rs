@@ -157,15 +157,8 @@ impl Clock {
     fn count_until(&self, run: &Run, time: Micros) -> u32 {
         let marks = (run.events as usize).div_ceil(STRIDE);
         let first = (run.first_mark as usize).min(self.mark_times.len());
-        let (mut from, mut until) = (first, self.mark_times.len().min(first + marks));
-        while from < until {
-            let middle = from + (until - from) / 2;
-            if self.mark_times.get(middle) <= time.get() {
-                from = middle + 1;
-            } else {
-                until = middle;
-            }
-        }
+        let until = self.mark_times.len().min(first + marks);
+        let from = self.mark_times.partition_within(first..until, |at| at <= time.get());
         if from == first {
             return 0;
         }

@@ -5,6 +5,7 @@
 
 use crate::index::IndexBytes;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 
@@ -130,6 +131,28 @@ impl<T: Number> Column<T> {
             Column::Memory(numbers) => numbers[at],
             Column::File(column) => column.piece(at / PIECE)[at % PIECE],
         }
+    }
+
+    /// The place of the first number that does not lie in front; those that do come first.
+    pub(crate) fn partition_point(&self, lies_in_front: impl Fn(T) -> bool) -> usize {
+        self.partition_within(0..self.len(), lies_in_front)
+    }
+
+    /// The same, within a range.
+    pub(crate) fn partition_within(&self, range: Range<usize>, lies_in_front: impl Fn(T) -> bool) -> usize {
+        let Range {
+            start: mut from,
+            end: mut until,
+        } = range;
+        while from < until {
+            let middle = from + (until - from) / 2;
+            if lies_in_front(self.get(middle)) {
+                from = middle + 1;
+            } else {
+                until = middle;
+            }
+        }
+        from
     }
 
     /// The numbers of a piece, at least as many as it has.

@@ -8,6 +8,7 @@ use crate::tape::Catalog;
 use crate::text::Text;
 use heaptape_format::Ending;
 use heaptape_format::{Damage, EventNo, Micros, ProcessIx, ThreadIx};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::Path;
@@ -288,6 +289,23 @@ impl Heap {
     pub fn peak(&self) -> Option<(Moment, Level)> {
         let (event, level) = (*self.peak.get_or_init(|| Sweep::new(self, |_| true).peak()))?;
         Some((self.after(event), level))
+    }
+
+    /// The bytes and blocks that are alive at a moment.
+    pub fn live_level(&self, moment: &Moment) -> Level {
+        let parts = self.candidates(moment.cut).into_par_iter().map(|piece| {
+            let mut level = Level::default();
+            self.visit(&piece, moment.cut.get(), |item| {
+                if self.is_home_alive(item.thread, moment) {
+                    level.add(self.level(item));
+                }
+            });
+            level
+        });
+        parts.reduce(Level::default, |mut sum, part| {
+            sum.add(part);
+            sum
+        })
     }
 
     /// The state just after an event.

@@ -46,16 +46,7 @@ impl Stratum {
 
     /// How many of its rows are lower than this one.
     pub(crate) fn below(&self, row: u64) -> usize {
-        let (mut from, mut until) = (0, self.row.len());
-        while from < until {
-            let middle = from + (until - from) / 2;
-            if u64::from(self.row.get(middle)) < row {
-                from = middle + 1;
-            } else {
-                until = middle;
-            }
-        }
-        from
+        self.row.partition_point(|at| u64::from(at) < row)
     }
 
     /// Calls `visit` with those of a range, which lies within one piece, that die at or after an event.

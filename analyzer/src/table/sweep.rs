@@ -30,14 +30,17 @@ pub struct Sweep<'a> {
     heap: &'a Heap,
     births: Vec<u32>,
     /// Rows with their effective deaths, in the order of these.
-    deaths: Vec<(u64, u32)>,
+    deaths: Deaths,
 }
+
+/// Events and rows.
+type Deaths = Vec<(u64, u32)>;
 
 impl<'a> Sweep<'a> {
     /// Prepares the walk over the rows that `keep` accepts.
     pub(crate) fn new(heap: &'a Heap, keep: impl Fn(&Item) -> bool + Sync) -> Sweep<'a> {
         let pieces = heap.pieces(0..heap.allocations.len());
-        let chosen: Vec<(Vec<u32>, Vec<(u64, u32)>)> = pieces
+        let chosen: Vec<(Vec<u32>, Deaths)> = pieces
             .par_iter()
             .map(|piece| {
                 let (mut births, mut deaths) = (Vec::new(), Vec::new());
@@ -57,7 +60,7 @@ impl<'a> Sweep<'a> {
             })
             .collect();
         let births = chosen.iter().flat_map(|(births, _)| births).copied().collect();
-        let mut deaths: Vec<(u64, u32)> = chosen.iter().flat_map(|(_, deaths)| deaths).copied().collect();
+        let mut deaths: Deaths = chosen.iter().flat_map(|(_, deaths)| deaths).copied().collect();
         deaths.par_sort_unstable();
         Sweep { heap, births, deaths }
     }

@@ -8,6 +8,7 @@ pub use catalog::{
     Catalog, CodeInfo, ImageEnd, LossInfo, MarkerInfo, ModuleInfo, ProcessInfo, RuntimeInfo, SampleInfo, ThreadInfo,
 };
 pub use file::{FileSource, OpenError};
+pub(crate) use stacks::Generation;
 pub use stacks::{FrameIx, PlaceKind, StackIx, StackTable};
 
 use heaptape_format::Damage;

@@ -11,6 +11,7 @@ use heaptape_format::{
     TypeIx, Writer, WriterOptions,
 };
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// 2026-11-22 10:00:00 UTC.
 pub const START: u64 = 1_795_341_600_000_000_000;
@@ -515,7 +516,10 @@ pub struct TempDir(std::path::PathBuf);
 #[allow(dead_code)]
 impl TempDir {
     pub fn new(name: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("heaptape-test-{name}-{}", std::process::id()));
+        // Tests of one process run at the same time, and some make several folders.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("heaptape-test-{name}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a folder can be made");
         TempDir(path)
