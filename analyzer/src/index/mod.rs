@@ -74,10 +74,3 @@ pub fn open(
     }
     Ok(heap)
 }
-
-/// Removes the indexes of a tape that turned out to be damaged. What cannot be removed is no worse than before.
-pub fn remove(path: &Path, place: &IndexPlace) {
-    for file in place.candidates(path) {
-        let _ = std::fs::remove_file(file);
-    }
-}

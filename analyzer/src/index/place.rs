@@ -1,5 +1,6 @@
 //! Where the index of a tape goes.
 
+use super::stamp::Fnv;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -142,14 +143,48 @@ fn cache_folder() -> Option<PathBuf> {
 fn elsewhere(tape: &Path) -> OsString {
     use std::os::unix::ffi::OsStrExt;
     let full = std::fs::canonicalize(tape).unwrap_or_else(|_| tape.to_owned());
-    let hash = full
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let mut hash = Fnv::default();
+    hash.bytes(full.as_os_str().as_bytes());
     let mut name = full.file_name().unwrap_or_default().to_owned();
-    name.push(format!("-{hash:016x}.idx"));
+    name.push(format!("-{:016x}.idx", hash.0));
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn where_an_index_cannot_lie_beside_its_tape_it_goes_to_the_cache() {
+        let folder = std::env::temp_dir().join(format!("heaptape-place-{}", std::process::id()));
+        let taken = folder.join("svc.tape.idx");
+        // Not even the superuser writes over a folder.
+        std::fs::create_dir_all(&taken).expect("a folder can be made");
+        let cache = folder.join("cache/heaptape/svc.tape-1.idx");
+        let bytes = super::super::layout::MAGIC;
+        let written = IndexPlace::Beside.write(&[taken.clone(), cache.clone()], |file| file.write_all(&bytes));
+        assert!(written.is_ok());
+        assert_eq!(std::fs::read(&cache).expect("it was written"), bytes);
+        let refused = IndexPlace::Beside.write(&[taken.clone(), taken.clone()], |file| file.write_all(&bytes));
+        assert_eq!(refused.expect_err("there is no place").path, taken);
+        // A builder that fails leaves nothing.
+        let failed = IndexPlace::Beside.write(std::slice::from_ref(&cache), |_| Err(io::Error::other("full")));
+        assert!(failed.is_err());
+        let left = std::fs::read_dir(folder.join("cache/heaptape"))
+            .expect("it is there")
+            .count();
+        assert_eq!(left, 1);
+        std::fs::remove_dir_all(&folder).expect("it can be removed");
+    }
+
+    #[test]
+    fn two_tapes_of_one_name_have_two_indexes_in_one_folder() {
+        let place = IndexPlace::Folder("/indexes".into());
+        let of = |tape: &str| place.candidates(Path::new(tape)).remove(0);
+        assert_ne!(of("/a/svc.tape"), of("/b/svc.tape"));
+        assert!(of("/a/svc.tape").to_string_lossy().starts_with("/indexes/svc.tape-"));
+        let beside = IndexPlace::Beside.candidates(Path::new("dir/svc.tape")).remove(0);
+        assert_eq!(beside, Path::new("dir/svc.tape.idx"));
+    }
 }

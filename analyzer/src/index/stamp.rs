@@ -33,8 +33,8 @@ impl Stamp {
     }
 }
 
-/// FNV-1a.
-struct Fnv(u64);
+/// FNV-1a (64 bits).
+pub(super) struct Fnv(pub u64);
 
 impl Default for Fnv {
     fn default() -> Fnv {
@@ -43,7 +43,7 @@ impl Default for Fnv {
 }
 
 impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }

@@ -131,3 +131,76 @@ impl Strata {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heaptape_format::EventNo;
+
+    /// A table of rows that are born at every other event; `lives` says for how many events.
+    fn table(rows: usize, lives: impl Fn(usize) -> Option<u32>) -> Allocations {
+        let death = |row: usize| lives(row).map_or(u32::MAX, |events| (row % PIECE * 2) as u32 + events);
+        Allocations {
+            base: (0..rows).step_by(PIECE).map(|row| row as u64 * 2).collect(),
+            birth: Column::Memory((0..rows).map(|row| (row % PIECE * 2) as u32).collect()),
+            death: Column::Memory((0..rows).map(death).collect()),
+            address: Column::Memory(vec![0; rows]),
+            size: Column::Memory((0..rows as u32).collect()),
+            stack: Column::Memory(vec![0; rows]),
+            thread: Column::Memory(vec![0; rows]),
+            marks: Column::Memory(vec![0; rows]),
+            ..Allocations::default()
+        }
+    }
+
+    fn alive(rows: &Allocations, strata: &Strata, cut: u64) -> (usize, u64) {
+        let born = rows.born_before(EventNo(cut));
+        let (mut count, mut sum) = (0, 0);
+        let mut visit = |item: &Item| {
+            assert!((item.row as usize) < born && item.death >= cut);
+            count += 1;
+            sum += u64::from(item.row);
+        };
+        for (stratum, range) in strata.ranges(born) {
+            range.for_each(|at| strata.0[stratum].visit(at..at + 1, cut, &mut visit));
+        }
+        rows.visit(born / PIECE * PIECE..born, cut, visit);
+        (count, sum)
+    }
+
+    #[test]
+    fn what_is_alive_at_an_instant_is_found_in_one_span_of_each_stratum() {
+        // More than one span of 2^20.
+        const ROWS: usize = (1 << 20) + 5 * PIECE + 77;
+        let rows = table(ROWS, |row| match row % 31 {
+            0 => None,
+            1..=3 => Some(1 + (row as u64 * 7919 % 400_000) as u32),
+            4 => Some(1 + (row as u64 * 104_729 % 3_000_000) as u32),
+            5 => Some((2 * PIECE - row % PIECE * 2 + row % 3 - 1) as u32),
+            other => Some(1 + other as u32),
+        });
+        let strata = Strata::of(&rows);
+        let listed: usize = strata.0.iter().map(|stratum| stratum.row.len()).sum();
+        assert!(listed < ROWS / 4, "{listed}");
+        assert!(strata.0[0].row.len() > 1000 && strata.0[1].row.len() > 1000);
+        let (piece, span) = (2 * PIECE as u64, 2u64 << 20);
+        let edges = [
+            0,
+            1,
+            piece - 1,
+            piece,
+            piece + 1,
+            span - 1,
+            span,
+            span + 1,
+            span + piece,
+        ];
+        let ends = [2 * ROWS as u64, u64::MAX - 1];
+        for cut in edges.into_iter().chain(ends).chain((1..9).map(|n| n * 291_111)) {
+            let is_alive = |&row: &usize| rows.birth(row).get() < cut && rows.death(row).get() >= cut;
+            let lives = (0..ROWS).filter(is_alive);
+            let expected = lives.fold((0, 0), |(count, sum), row| (count + 1, sum + row as u64));
+            assert_eq!(alive(&rows, &strata, cut), expected, "at {cut}");
+        }
+    }
+}
