@@ -10,6 +10,7 @@ use crate::tape::{Catalog, Generation, Tape};
 use heaptape_format::{read_events, Damage, EventColumns, EventNo, OpCode, ProcessIx, ThreadIx, NO_BIRTH};
 use heaptape_format::{Address, Block};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The blocks of memory that came to life in a block of events, a column a fact. Events are numbered within the block.
 #[derive(Default)]
@@ -82,8 +83,31 @@ pub(super) struct Digest {
     /// Whether any size is beyond what the sums of `deltas` can hold for certain.
     pub is_huge: bool,
     pub clock: Option<ClockBlock>,
+}
+
+/// What is needed to digest one block, and then another.
+#[derive(Default)]
+pub(super) struct Workspace {
     columns: EventColumns,
     scratch: Scratch,
+}
+
+/// As many as there are threads at work: each stays in its thread's cache.
+#[derive(Default)]
+pub(super) struct Workspaces(Mutex<Vec<Workspace>>);
+
+impl Workspaces {
+    fn list(&self) -> MutexGuard<'_, Vec<Workspace>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Workspace {
+        self.list().pop().unwrap_or_default()
+    }
+
+    fn give(&self, workspace: Workspace) {
+        self.list().push(workspace);
+    }
 }
 
 #[derive(Default)]
@@ -135,16 +159,24 @@ impl Quiet {
 }
 
 impl Digest {
-    pub(super) fn read(&mut self, tape: &Tape, block: &Block, catalog: &Catalog) -> Result<(), Damage> {
+    pub(super) fn read(
+        &mut self,
+        tape: &Tape,
+        block: &Block,
+        catalog: &Catalog,
+        workspaces: &Workspaces,
+    ) -> Result<(), Damage> {
         self.clear();
-        let mut columns = std::mem::take(&mut self.columns);
-        let read = read_events(tape.source(), block, &mut columns);
+        let mut workspace = workspaces.take();
+        let Workspace { columns, scratch } = &mut workspace;
+        let read = read_events(tape.source(), block, columns);
         if read.is_ok() {
             // The reader has checked it.
             self.weight = u64::from(block.weight);
-            self.digest(&columns, catalog, catalog.stacks.of_generation(block.generation));
+            let stacks = catalog.stacks.of_generation(block.generation);
+            self.digest(columns, catalog, stacks, scratch);
         }
-        self.columns = columns;
+        workspaces.give(workspace);
         read
     }
 
@@ -175,13 +207,12 @@ impl Digest {
         self.ops.iter_mut().for_each(Vec::clear);
     }
 
-    fn digest(&mut self, columns: &EventColumns, catalog: &Catalog, stacks: Generation<'_>) {
+    fn digest(&mut self, columns: &EventColumns, catalog: &Catalog, stacks: Generation<'_>, scratch: &mut Scratch) {
         let events = columns.len();
         self.first_event = columns.first_event;
         self.events = events as u32;
         self.clock = Some(ClockBlock::new(self.first_event, columns.time.iter().copied()));
         self.deltas.resize_with(events, || AtomicI64::new(0));
-        let mut scratch = std::mem::take(&mut self.scratch);
         scratch.quiet.clear();
         // What is left of the last block is not looked at.
         scratch.numbers.resize(events.max(scratch.numbers.len()), 0);
@@ -201,9 +232,8 @@ impl Digest {
                 }
                 process = new;
             }
-            self.event(columns, at, process, catalog, stacks, &mut scratch);
+            self.event(columns, at, process, catalog, stacks, scratch);
         }
-        self.scratch = scratch;
         let nexts = self.runs.iter().skip(1).map(|run| run.from).chain([self.events]);
         let unknown = self.runs.iter().zip(nexts).filter(|(run, _)| run.process == NOBODY);
         self.unknown_threads = unknown.map(|(run, next)| u64::from(next - run.from)).sum();

@@ -13,7 +13,7 @@ mod rows;
 use crate::table::{Clock, Counters, Gap, Heap, Level, Mappings, Scale};
 use crate::tape::{Catalog, Tape};
 use crate::text::Text;
-use block::Digest;
+use block::{Digest, Workspaces};
 use heaptape_format::record::LossCause;
 use heaptape_format::{Block, BlockKind};
 use heaptape_format::{Damage, EventNo};
@@ -60,13 +60,14 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     let mut damage: Vec<Damage> = tape.damage().to_vec();
     damage.append(&mut catalog.damage);
     let mut digests: Vec<Digest> = Vec::new();
+    let workspaces = Workspaces::default();
     let mut done = 0;
     for batch in blocks.chunks(BATCH) {
         digests.resize_with(batch.len(), Digest::default);
         let broken: Vec<Damage> = digests
             .par_iter_mut()
             .zip(batch)
-            .filter_map(|(digest, block)| digest.read(tape, block, &catalog).err())
+            .filter_map(|(digest, block)| digest.read(tape, block, &catalog, &workspaces).err())
             .collect();
         damage.extend(broken);
         for (digest, block) in digests.iter_mut().zip(batch) {
