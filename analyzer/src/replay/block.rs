@@ -125,7 +125,7 @@ const HUGE: u64 = 1 << 40;
 /// Addresses at which a block was born and freed here, and nothing has happened since: another short life there says nothing new. It may forget.
 struct Quiet(Vec<(Address, ProcessIx)>);
 
-const QUIET_BITS: u32 = 11;
+const QUIET_BITS: u32 = 13;
 
 impl Default for Quiet {
     fn default() -> Quiet {
