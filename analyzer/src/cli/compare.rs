@@ -2,7 +2,7 @@
 
 use super::args::{DiffArgs, ReadingArgs};
 use super::load::{check, load, parse, resolve, resolver, trust};
-use super::output::print;
+use super::output::print_difference;
 use super::stats::{check_types, find_sources, layout, print_json, query_of};
 use super::Failure;
 use crate::query::{self, TapeTime, TimeSpec};
@@ -98,6 +98,6 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     if args.query.json {
         print_json("diff", &report, &notes)
     } else {
-        print(&text_diff(&report, layout(&args.query)))
+        print_difference(&text_diff(&report, layout(&args.query)))
     }
 }

@@ -3,7 +3,7 @@
 use super::args::DemoArgs;
 use super::draw::width;
 use super::load::{check, load, resolver};
-use super::output::print;
+use super::output::{print, print_difference};
 use super::Failure;
 use crate::index::IndexPlace;
 use crate::query::{diff, leaks, timeline, LeakQuery, Query, TimeSpec};
@@ -72,7 +72,7 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     check(&heap, &super::args::ReadingArgs::default())?;
     let name = shown(args, &tape);
     let (text, verdict) = walk(&heap)?;
-    print(&text.replace(heap.name.as_str(), &name))?;
+    print_difference(&text.replace(heap.name.as_str(), &name))?;
     print(&verdict)?;
     if args.output.is_some() {
         print(&format!(

@@ -43,6 +43,8 @@ struct Info {
     sampled_bytes: Option<u64>,
     min_size: u64,
     truncated_stacks: Option<u64>,
+    /// By `--check-stacks`.
+    stack_mismatches: Option<u64>,
     failed_calls: Option<u64>,
     stacks: usize,
     frames: usize,
@@ -142,6 +144,7 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
         sampled_bytes: header.options.sample_bytes,
         min_size: header.options.min_size.get(),
         truncated_stacks: end.map(|end| end.truncated_stacks),
+        stack_mismatches: end.and_then(|end| end.stack_mismatches),
         failed_calls: end.map(|end| end.failed_calls),
         stacks: heap.catalog.stacks.len(),
         frames: heap.catalog.stacks.frame_count(),
@@ -332,6 +335,12 @@ fn text(info: &Info, units: Units) -> String {
         );
     }
     line("stacks", format!("{} of {} frames", info.stacks, info.frames));
+    if let Some(count) = info.stack_mismatches {
+        line(
+            "",
+            format!("every stack was checked: {count} differed from a full walk"),
+        );
+    }
     python(info, units, &mut line);
     if let Some(bytes) = info.sampled_bytes {
         line(

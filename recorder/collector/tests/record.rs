@@ -515,3 +515,45 @@ fn the_program_keeps_its_name_its_group_and_its_folder() {
     assert_eq!(lines[1], group.to_string());
     assert_eq!(Path::new(lines[2]), folder.0.canonicalize().unwrap());
 }
+
+#[test]
+fn a_panic_inside_the_program_ends_the_recording_and_not_the_program() {
+    for kind in ["cold", "here"] {
+        let folder = Folder::new(&format!("panic-{kind}"));
+        let target = Path::new(RECORDER).parent().unwrap().parent().unwrap();
+        // A library that panics on purpose, built aside.
+        let target = target.join(format!("panic-{kind}"));
+        let status = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "-p",
+                "heaptape-preload",
+                "--target-dir",
+            ])
+            .arg(&target)
+            .env("RUSTFLAGS", format!("--cfg heaptape_panic=\"{kind}\""))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let program =
+            "import os\nx = [os.urandom(5000 + i) for i in range(200)]\nprint(len(x), os.getpid() > 0)\nos._exit(7)";
+        let output = recorder(&folder)
+            .env("HEAPTAPE_PRELOAD", target.join("release/libheaptape_preload.so"))
+            .args(["-o", "a.tape", "python3", "-S", "-c", program])
+            .output()
+            .unwrap();
+        assert_eq!(text(&output.stdout), "200 True\n", "{kind}");
+        assert_eq!(output.status.code(), Some(7), "{kind}");
+        let said = text(&output.stderr);
+        assert!(said.contains("went on unrecorded"), "{kind}: {said}");
+        assert!(matches!(
+            heaptape_format::scan::scan(&std::fs::read(folder.path("a.tape")).unwrap())
+                .unwrap()
+                .ending,
+            Ending::Clean(_)
+        ));
+    }
+}

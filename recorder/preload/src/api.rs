@@ -25,6 +25,12 @@ fn steer(state: State) {
 
 /// `void heaptape_start(void)`: events are recorded from here on.
 pub unsafe extern "C" fn start() {
+    if let Some(recording) = life::attached() {
+        if recording.segment.control().state() == State::Paused {
+            // Before anything is recorded again.
+            event::lone_note(recording, note::RESUMED, &[]);
+        }
+    }
     steer(State::Recording);
 }
 

@@ -73,43 +73,126 @@ pub fn stamp_after() -> u64 {
     }
 }
 
-/// Calls `function(argument)` on another stack that ends at `top`. Comes back too when `function` is left by [`rescue`].
+/// Calls `function(argument)` on the stack that ends at `top`, or on this one if that is null; the place to go on from is left in `place`. Its unwind table holds
+/// throughout: a signal handler may come at any instruction, and want a stack.
 ///
 /// # Safety
-/// `top` must be 16-byte aligned, with enough writable memory below that nobody else uses meanwhile. `function` must not unwind.
-pub unsafe fn call_on_stack(top: *mut u8, function: unsafe extern "C" fn(*mut u8), argument: *mut u8) {
+/// Below `top` there must be enough writable memory that nobody else uses meanwhile. `function` must not unwind.
+#[unsafe(naked)]
+unsafe extern "C" fn call_on_stack(
+    top: *mut u8,
+    function: unsafe extern "C" fn(*mut u8),
+    argument: *mut u8,
+    place: *mut usize,
+) {
+    core::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        ".cfi_def_cfa_offset 56",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov qword ptr [rcx], rsp",
+        "test rdi, rdi",
+        "cmovz rdi, rsp",
+        "mov rsp, rdi",
+        "and rsp, -16",
+        "mov rdi, rdx",
+        "call rsi",
+        "mov rsp, rbp",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    )
+}
+
+/// Returns from the [`call_on_stack`] that has left this place.
+///
+/// # Safety
+/// That call must not have returned.
+#[unsafe(naked)]
+unsafe extern "C" fn return_from(place: usize) -> ! {
+    core::arch::naked_asm!(
+        "mov rsp, rdi",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    )
+}
+
+/// Something to run, and what came of it.
+struct Call<F, T> {
+    run: Option<F>,
+    result: Option<T>,
+}
+
+impl<F: FnOnce() -> T, T> Call<F, T> {
+    fn new(run: F) -> Self {
+        Call {
+            run: Some(run),
+            result: None,
+        }
+    }
+
+    #[inline(always)]
+    fn go(&mut self) {
+        self.result = self.run.take().map(|run| run());
+    }
+
+    // Two of them, so that what runs on the target's stacks can be told from what does not (`.ci/gates` measures the former).
+    unsafe extern "C" fn elsewhere(call: *mut u8) {
+        // SAFETY: the pointer that `run_on` passes.
+        unsafe { &mut *(call as *mut Self) }.go();
+    }
+    unsafe extern "C" fn here(call: *mut u8) {
+        // SAFETY: the pointer that `guarded` passes.
+        unsafe { &mut *(call as *mut Self) }.go();
+    }
+}
+
+/// Runs something on the stack that ends at `top`. `None`: it has panicked, and was left ([`rescue`]).
+///
+/// # Safety
+/// As for [`call_on_stack`].
+pub unsafe fn run_on<T, F: FnOnce() -> T>(top: *mut u8, run: F) -> Option<T> {
+    // SAFETY: the caller's promise.
+    unsafe { run_by(top, Call::<F, T>::elsewhere, run) }
+}
+
+/// Runs what might panic, by the look of the compiled code. `None`: it has.
+#[inline(always)]
+pub fn guarded<T, F: FnOnce() -> T>(run: F) -> Option<T> {
+    // SAFETY: on this very stack.
+    unsafe { run_by(core::ptr::null_mut(), Call::<F, T>::here, run) }
+}
+
+/// # Safety
+/// As for [`call_on_stack`]; `enter` is one of the two functions of `Call<F, T>`.
+#[inline(always)]
+unsafe fn run_by<T, F: FnOnce() -> T>(top: *mut u8, enter: unsafe extern "C" fn(*mut u8), run: F) -> Option<T> {
+    let mut call = Call::new(run);
     let place = &local().rescue;
     let outer = place.get();
-    // SAFETY: the stack pointer is kept in a callee-saved register and, for a rescue, in the thread-local block; what the compiler does not let us name as
-    // changed (rbx, rbp) lies on the stack, all other registers are named.
-    unsafe {
-        asm!(
-            "push rbp",
-            "push rbx",
-            "lea rax, [rip + 2f]",
-            "push rax",
-            "mov r12, rsp",
-            "mov qword ptr [{place}], rsp",
-            "mov rsp, {top}",
-            "call {function}",
-            "mov rsp, r12",
-            "pop rax",
-            "2:",
-            "pop rbx",
-            "pop rbp",
-            out("rax") _,
-            place = in(reg) place.as_ptr(),
-            top = in(reg) top,
-            function = in(reg) function,
-            inout("rdi") argument => _,
-            out("r12") _,
-            out("r13") _,
-            out("r14") _,
-            out("r15") _,
-            clobber_abi("C"),
-        );
-    }
+    // SAFETY: the caller's promise; panics do not unwind.
+    unsafe { call_on_stack(top, enter, &mut call as *mut Call<F, T> as *mut u8, place.as_ptr()) };
     place.set(outer);
+    call.result
 }
 
 /// Goes on behind the innermost [`call_on_stack`] of this thread, as if the function called there had returned. Returns when there is none.
@@ -118,14 +201,6 @@ pub fn rescue() {
     if place == 0 {
         return;
     }
-    // SAFETY: the stack pointer stored by a call of `call_on_stack` that has not come back (it takes it away then); the place to go on lies there.
-    unsafe {
-        asm!(
-            "mov rsp, {place}",
-            "pop rax",
-            "jmp rax",
-            place = in(reg) place,
-            options(noreturn),
-        )
-    }
+    // SAFETY: a call that has not come back: it takes its place away then.
+    unsafe { return_from(place) }
 }

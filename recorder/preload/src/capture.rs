@@ -53,6 +53,13 @@ impl Stack {
     /// Takes the stack of the hook's caller.
     #[inline(always)]
     pub fn take(writer: Writer, site: Site) -> Stack {
+        arch::guarded(|| Stack::walk(writer, site)).unwrap_or(Stack::NONE)
+    }
+
+    #[inline(always)]
+    fn walk(writer: Writer, site: Site) -> Stack {
+        #[cfg(heaptape_panic = "here")]
+        crate::panic_on_purpose();
         let mode = writer.recording.options.stack_mode;
         if mode == StackMode::None {
             return Stack::NONE;
@@ -65,6 +72,9 @@ impl Stack {
             pc: site.caller(),
             fp: site.fp,
         };
+        if writer.recording.options.check_stacks {
+            writer.check_quick(innermost);
+        }
         // SAFETY: this thread's own state; looking up a rule touches only its rings.
         let (cache, frames) = unsafe { (*writer.thread).stack() };
         if writer.level == 0 && !frames.is_empty() {
@@ -124,18 +134,20 @@ impl Stack {
     #[inline(always)]
     pub fn fill_woven(&self, writer: Writer, room: &[AtomicU64]) {
         if let (After::Weave(plan), true) = (&self.after, self.first.is_null()) {
-            // SAFETY: this thread's own state.
-            let own = unsafe { (*writer.thread).woven() };
-            for (place, word) in room.iter().zip(plan.words(own.frames, own.strands)) {
-                place.store(word, Ordering::Relaxed);
-            }
+            arch::guarded(|| {
+                // SAFETY: this thread's own state.
+                let own = unsafe { (*writer.thread).woven() };
+                for (place, word) in room.iter().zip(plan.words(own.frames, own.strands)) {
+                    place.store(word, Ordering::Relaxed);
+                }
+            });
         }
     }
 
     /// After the event: if it was `written`, its stack is the one that the next event differs from.
     #[inline(always)]
     pub fn done(self, writer: Writer, written: bool) {
-        match self.after {
+        arch::guarded(|| match self.after {
             After::Keep(capture) if written => {
                 // SAFETY: this thread's own state.
                 let (cache, frames) = unsafe { (*writer.thread).stack() };
@@ -148,7 +160,7 @@ impl Stack {
                 own.weave.keep(own.strands, plan.fresh);
             }
             _ => {}
-        }
+        });
     }
 }
 
@@ -387,6 +399,28 @@ impl Writer {
 
     /// Walks the whole stack, and counts a mismatch if the capture says something else.
     fn check(self, capture: &Capture, innermost: Frame) {
+        self.compare(capture.shared, capture.first, innermost);
+    }
+
+    /// Takes the stack the way that [`crate::quick`] takes it, and compares that with the whole one. What it puts behind the list is put there again by whoever
+    /// takes the stack after this.
+    #[cold]
+    #[inline(never)]
+    fn check_quick(self, innermost: Frame) {
+        if self.level > 0 {
+            return;
+        }
+        let (cache, frames) = self.own().stack();
+        let (memory, capacity) = (frames.as_mut_ptr(), frames.len());
+        let rules = Rules::now();
+        // SAFETY: the live frame of the hook's caller; the memory is the list's.
+        if let Some(quick) = unsafe { cache.quick(memory, capacity, innermost, |address| rules.known(address)) } {
+            self.compare(quick.shared, quick.first, innermost);
+        }
+    }
+
+    /// Walks the whole stack, and counts a mismatch if it is not the list up to `shared` with what lies from `first` on.
+    fn compare(self, shared: usize, first: usize, innermost: Frame) {
         let Some(mut loan) = Loan::take() else { return };
         let whole = self.own().stack().0.emptied();
         // SAFETY: the live frame of the hook's caller.
@@ -395,9 +429,9 @@ impl Writer {
         };
         let expected = loan.frames()[full.first..].iter().map(Frame::return_address);
         let frames = self.own().stack().1;
-        let got = frames[..capture.shared]
+        let got = frames[..shared]
             .iter()
-            .chain(&frames[capture.first..])
+            .chain(&frames[first..])
             .map(Frame::return_address);
         if !expected.eq(got) {
             self.count_mismatch();

@@ -98,7 +98,7 @@ pub fn begin(recording: Recording, site: Site) -> Option<Writer> {
             unsafe { (*thread).slot(level) }?
         }
     };
-    local.sites[level].set(site.mark());
+    local.sites[level % LEVELS].set(site.mark());
     local.level.set(level as u32);
     local.doing.set(Doing::Writing);
     slot.inflight.store(BUSY, Ordering::Relaxed);
@@ -140,6 +140,8 @@ fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Optio
     let slot = site.slot as usize;
     match local.doing.get() {
         Doing::Nothing | Doing::Forwarding => return Some(0),
+        // While a block is freed, whatever is allocated is another one.
+        Doing::Python if local.block.get() != 0 => return Some(0),
         Doing::Muted | Doing::Python | Doing::PythonWriting => return None,
         // What libc does on our behalf; a signal handler would be on another stack.
         Doing::Cold if stack::is_cold(slot) => return None,
@@ -194,7 +196,7 @@ impl Writer {
     #[inline(always)]
     fn ring<'a>(self) -> &'a mut Level {
         // SAFETY: this thread's own state; a signal handler that interrupts us writes at another level.
-        unsafe { &mut (*self.thread).levels[self.level as usize] }
+        unsafe { &mut (*self.thread).levels[self.level as usize % LEVELS] }
     }
 
     /// Finds room in the ring, waiting for it as the options say. `None`: the event is lost, and counted.
@@ -287,7 +289,7 @@ impl Writer {
             let mut head = stack.head(kind, api);
             head.flags |= flags;
             fill(room, head, self.stamp(), &fields, stack.fresh());
-            stack.fill_woven(self, &room[2 + N..]);
+            stack.fill_woven(self, room.get(2 + N..).unwrap_or(&[]));
             self.publish(words);
         }
         stack.done(self, room.is_some());
@@ -364,7 +366,7 @@ impl Writer {
                     fill(room, head, self.stamp(), &[new, size], stack.fresh());
                     4
                 };
-                stack.fill_woven(self, &room[fixed..]);
+                stack.fill_woven(self, room.get(fixed..).unwrap_or(&[]));
                 self.publish(fixed + stack.push as usize);
                 kept = true;
             }
@@ -399,23 +401,23 @@ impl Writer {
     #[cold]
     #[inline(never)]
     pub fn note(self, kind: u8, bytes: &[u8]) -> bool {
-        let most = (self.recording.segment.chunk_words() - 3) * 8;
-        let bytes = &bytes[..bytes.len().min(most)];
+        let most = self.recording.segment.chunk_words().saturating_sub(3) * 8;
+        let bytes = bytes.get(..most).unwrap_or(bytes);
         let words = 3 + bytes.len().div_ceil(8);
         let Some(room) = self.room(words) else {
             return false;
         };
-        fill(
-            &room[..3],
-            bare_head(self::kind::NOTE, kind),
-            self.stamp(),
-            &[bytes.len() as u64],
-            &[],
-        );
-        for (word, chunk) in room[3..].iter().zip(bytes.chunks(8)) {
-            let mut packed = [0u8; 8];
-            packed[..chunk.len()].copy_from_slice(chunk);
-            word.store(u64::from_le_bytes(packed), Ordering::Relaxed);
+        let Some((head, rest)) = room.split_at_checked(3) else {
+            return false;
+        };
+        let length = [bytes.len() as u64];
+        fill(head, bare_head(self::kind::NOTE, kind), self.stamp(), &length, &[]);
+        for (word, chunk) in rest.iter().zip(bytes.chunks(8)) {
+            let packed = chunk
+                .iter()
+                .rev()
+                .fold(0, |packed, byte| packed << 8 | u64::from(*byte));
+            word.store(packed, Ordering::Relaxed);
         }
         self.publish(words);
         true

@@ -5,6 +5,7 @@ use crate::event::{self, Change, Outcome, Site};
 use crate::life;
 use crate::modules;
 use crate::python::domains::{self, Mapping};
+use crate::python::types;
 use crate::quick;
 use crate::real;
 use crate::sample;
@@ -253,18 +254,22 @@ macro_rules! free_hooks {
             if real::in_arena(block) {
                 return;
             }
-            freeing(block, site!(slot, fp));
-            let inside = Forwarding::begin();
             // SAFETY: the caller's own arguments.
-            unsafe {
+            let real = || unsafe {
+                let inside = Forwarding::begin();
                 if let Some(real) = real::$real() {
                     real(block, $($more),*);
                 } $(else if let Some(real) = real::$fallback() {
                     // A libc that does not have it yet: the plain function does the same.
                     real(block);
                 })?
+                drop(inside);
+            };
+            if matches!(arch::local().doing.get(), Doing::Python | Doing::PythonWriting) {
+                return domains::free_inside(block, real);
             }
-            drop(inside);
+            freeing(block, site!(slot, fp));
+            real();
         })*
     };
 }
@@ -406,6 +411,7 @@ unsafe extern "C" fn munmap_hook(address: Block, length: usize, slot: *const usi
     modules::note_caller(site.caller());
     // SAFETY: the caller's own arguments.
     let call = || unsafe { real(address, length) };
+    types::unmapping(address as usize, length);
     let inside = Mapping::begin();
     let status = match life::recording_now().and_then(|recording| event::begin(recording, site)) {
         None => call(),

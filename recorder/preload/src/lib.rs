@@ -36,3 +36,10 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
         core::hint::spin_loop();
     }
 }
+
+/// Panics at its twentieth call.
+#[cfg(any(heaptape_panic = "cold", heaptape_panic = "here"))]
+fn panic_on_purpose() {
+    static CALLS: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+    assert!(CALLS.fetch_add(1, core::sync::atomic::Ordering::Relaxed) != 20);
+}

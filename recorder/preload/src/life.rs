@@ -234,7 +234,7 @@ extern "C" fn at_load() {
     let errno = real::Errno::save();
     real::prepare();
     if let Some(recording) = attached() {
-        python::look_everywhere(recording);
+        arch::guarded(|| python::look_everywhere(recording));
         // Not at the first hook call: that may come from inside libc's own registration, under its lock.
         real::register_at_exit(at_exit);
     }

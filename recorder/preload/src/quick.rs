@@ -19,20 +19,22 @@ use heaptape_shm::ThreadSlot;
 use heaptape_stacks::Frame;
 
 /// Frames that an entry of this way may push.
-const MOST_FRAMES: usize = 64;
+pub const MOST_FRAMES: usize = 64;
 
 /// A thread for which the quick way is open.
-struct Writer {
+pub struct Writer {
     local: &'static Local,
-    thread: &'static mut Thread,
-    slot: &'static ThreadSlot,
+    /// Its state.
+    pub thread: &'static mut Thread,
+    /// Its slot.
+    pub slot: &'static ThreadSlot,
     /// Other threads record too, so the order between threads matters.
     several: bool,
 }
 
 /// Begins an event. `None`: not this way.
 #[inline(always)]
-fn begin(site: Site) -> Option<Writer> {
+pub fn begin(site: Site) -> Option<Writer> {
     let local = arch::local();
     let (several, recording) = life::quick(local.quick.get())?;
     if local.doing.get() != Doing::Nothing || modules::is_loader(site.caller()) || modules::changed() || !recording {
@@ -54,8 +56,9 @@ fn begin(site: Site) -> Option<Writer> {
 }
 
 impl Writer {
+    /// Ends the event.
     #[inline(always)]
-    fn end(&self) {
+    pub fn end(&self) {
         compiler_fence(Ordering::SeqCst);
         self.slot.inflight.store(IDLE, Ordering::Release);
         self.local.doing.set(Doing::Nothing);
@@ -63,7 +66,7 @@ impl Writer {
 
     /// As [`crate::event::Writer`] stamps.
     #[inline(always)]
-    fn stamp(&self) -> u64 {
+    pub fn stamp(&self) -> u64 {
         if self.several {
             arch::stamp_after()
         } else {
@@ -72,8 +75,9 @@ impl Writer {
     }
 }
 
+/// Stores a word of the entry at hand; `at` is less than what was asked for.
 #[inline(always)]
-fn store(room: &[AtomicU64], at: usize, word: u64) {
+pub fn store(room: &[AtomicU64], at: usize, word: u64) {
     // SAFETY: callers have as much room as they asked for.
     unsafe { room.get_unchecked(at) }.store(word, Ordering::Relaxed);
 }
@@ -82,7 +86,7 @@ fn store(room: &[AtomicU64], at: usize, word: u64) {
 #[inline(always)]
 pub fn allocated(api: u8, block: u64, size: u64, site: Site) -> bool {
     if python::interpreter().is_some() {
-        return false;
+        return python::quick::allocated(api, block, size, site, false, false);
     }
     let Some(mut writer) = begin(site) else { return false };
     let done = write_allocation(&mut writer, api, block, size, site).is_some();

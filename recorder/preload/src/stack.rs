@@ -117,6 +117,8 @@ impl Rules {
 
 /// Finds the rule of an address that is met for the first time; `guess`: by frame pointers only. Must run where there is stack enough ([`on_cold_stack`]).
 pub fn find(address: usize, guess: bool, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool) -> Rule {
+    #[cfg(heaptape_panic = "cold")]
+    crate::panic_on_purpose();
     // The epoch before the look-up: a module that goes meanwhile takes this rule with it.
     let key = key(address);
     let rule = match modules::locate(address) {
@@ -167,35 +169,17 @@ fn take(taken: &[AtomicUsize]) -> Option<usize> {
 
 /// Runs something on a stack of ours. `None` when there is none free, or when it panicked (which has ended the recording then).
 pub fn on_cold_stack<T>(run: impl FnOnce() -> T) -> Option<T> {
-    struct Call<F, T> {
-        run: Option<F>,
-        result: Option<T>,
-    }
-    unsafe extern "C" fn enter<F: FnOnce() -> T, T>(call: *mut u8) {
-        // SAFETY: the pointer that `on_cold_stack` passes below.
-        let call = unsafe { &mut *(call as *mut Call<F, T>) };
-        call.result = call.run.take().map(|run| run());
-    }
-    fn entry<F: FnOnce() -> T, T>(_: &Call<F, T>) -> unsafe extern "C" fn(*mut u8) {
-        enter::<F, T>
-    }
     let base = COLD.load(Ordering::Acquire);
     if base.is_null() {
         return None;
     }
     let index = take(&COLD_TAKEN)?;
-    let mut call = Call {
-        run: Some(run),
-        result: None,
-    };
-    let function = entry(&call);
-    // SAFETY: this stack is ours until given back; its top is page-aligned; panics do not unwind.
-    unsafe {
-        let top = base.add((index + 1) * COLD_STACK_BYTES);
-        arch::call_on_stack(top, function, &mut call as *mut Call<_, _> as *mut u8);
+    // SAFETY: this stack is ours until given back.
+    let result = unsafe { arch::run_on(base.add((index + 1) * COLD_STACK_BYTES), run) };
+    if let Some(taken) = COLD_TAKEN.get(index) {
+        taken.store(NOBODY, Ordering::Release);
     }
-    COLD_TAKEN[index].store(NOBODY, Ordering::Release);
-    call.result
+    result
 }
 
 /// Borrowed frame memory.
@@ -219,6 +203,8 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        LOAN_TAKEN[self.0].store(NOBODY, Ordering::Release);
+        if let Some(taken) = LOAN_TAKEN.get(self.0) {
+            taken.store(NOBODY, Ordering::Release);
+        }
     }
 }

@@ -14,7 +14,7 @@ macro_rules! stub {
         #[unsafe(naked)]
         #[no_mangle]
         unsafe extern "C" fn $name() {
-            core::arch::naked_asm!("jmp {hook}", hook = sym $hook)
+            core::arch::naked_asm!(".cfi_startproc", "jmp {hook}", ".cfi_endproc", hook = sym $hook)
         }
     };
     ($name:ident 1 $hook:path) => { $crate::stub::stub!(@ $name $hook, "mov rsi, rsp", "mov rdx, rbp"); };
@@ -78,7 +78,7 @@ macro_rules! stub {
         #[unsafe(naked)]
         #[no_mangle]
         unsafe extern "C" fn $name() {
-            core::arch::naked_asm!($slot, $fp, "jmp {hook}", hook = sym $hook)
+            core::arch::naked_asm!(".cfi_startproc", $slot, $fp, "jmp {hook}", ".cfi_endproc", hook = sym $hook)
         }
     };
 }

@@ -40,6 +40,8 @@ pub struct Local {
     pub level: Cell<u32>,
     /// Where the hooks that are writing were called, by level (`event::Site::mark`).
     pub sites: [Cell<usize>; LEVELS],
+    /// The block that an allocator of a Python domain is freeing or moving.
+    pub block: Cell<usize>,
     /// Events to let pass before asking for a slot again.
     pub patience: Cell<u32>,
     /// The number of the process for which this thread may go the quick way, or 0; see [`crate::quick`].
@@ -155,7 +157,7 @@ impl Thread {
     /// The slot of a level, if it is still this thread's.
     #[inline(always)]
     pub fn slot(&self, level: usize) -> Option<&'static ThreadSlot> {
-        let level = &self.levels[level];
+        let level = &self.levels[level % LEVELS];
         level
             .slot
             .filter(|slot| slot.generation.load(Ordering::Relaxed) == level.generation)
@@ -229,15 +231,15 @@ impl Thread {
     /// Takes a slot for a level.
     #[cold]
     pub fn claim(&mut self, recording: &Recording, level: usize) -> bool {
-        let Some(index) = recording
+        let claimed = recording
             .segment
-            .claim_thread(recording.process(), self.tid, level as u32)
-        else {
+            .claim_thread(recording.process(), self.tid, level as u32);
+        let slot = claimed.and_then(|index| Some((index, recording.segment.threads().get(index as usize)?)));
+        let Some((index, slot)) = slot else {
             recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
             return false;
         };
-        let slot = &recording.segment.threads()[index as usize];
-        self.levels[level] = Level {
+        self.levels[level % LEVELS] = Level {
             index,
             slot: Some(slot),
             generation: slot.generation.load(Ordering::Relaxed),

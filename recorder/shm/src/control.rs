@@ -1,6 +1,6 @@
 //! The control page: geometry, options, and the words by which collector and targets steer each other.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// First word of the segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"heaptshm");
@@ -234,6 +234,40 @@ impl Control {
     pub fn give_chunk(&self, chunk: u32) {
         if let Some(word) = self.free.get(chunk as usize / 64) {
             word.fetch_or(1 << (chunk % 64), Ordering::Release);
+        }
+    }
+}
+
+#[cfg(loom)]
+impl Control {
+    /// A zeroed one, for the model checker, whose atomics are no plain memory.
+    pub(crate) fn fresh(word: fn() -> AtomicU32, long: fn() -> AtomicU64, claims: fn() -> Claims) -> Control {
+        Control {
+            magic: long(),
+            layout: word(),
+            state: word(),
+            length: long(),
+            pauses: word(),
+            processes: word(),
+            threads: word(),
+            chunks: word(),
+            chunk_bytes: word(),
+            collector_pid: word(),
+            heartbeat: long(),
+            returned: word(),
+            waiters: word(),
+            lost_no_slot: long(),
+            lost_processes: word(),
+            stack_mode: word(),
+            depth: word(),
+            on_full_drop: word(),
+            block_millis: word(),
+            check_stacks: word(),
+            min_size: long(),
+            sample_bytes: long(),
+            process_claims: claims(),
+            thread_claims: claims(),
+            free: core::array::from_fn(|_| long()),
         }
     }
 }

@@ -112,6 +112,8 @@ pub mod note {
     pub const TYPE: u8 = 10;
     /// What could be found out of an interpreter: u8 whether Python frames are recorded, u8 whether types are, its name ended by a NUL, why not.
     pub const RUNTIME: u8 = 11;
+    /// The program lets recording go on after a pause. No bytes.
+    pub const RESUMED: u8 = 12;
 }
 
 /// Flags of an entry.

@@ -8,7 +8,7 @@
 //!
 //! The protocol between a thread and the collector stands in [`ring`], the words of a record in [`entry`].
 #![no_std]
-#[cfg(test)]
+#[cfg(any(test, loom))]
 extern crate std;
 
 pub mod control;
@@ -16,6 +16,17 @@ pub mod entry;
 pub mod ring;
 pub mod segment;
 pub mod slot;
+
+/// The atomics: the machine's, or those of a model checker that tries every order.
+pub(crate) mod atomic {
+    #[cfg(not(loom))]
+    pub use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    #[cfg(loom)]
+    pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+}
+
+#[cfg(all(test, loom))]
+mod model;
 
 pub use control::{Control, Options, State};
 pub use segment::{Geometry, Segment};

@@ -1,10 +1,10 @@
 //! The segment: where everything lies.
 #![allow(unsafe_code)]
 
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::control::{Control, FREE_WORDS, LAYOUT, MAGIC};
 use crate::slot::{ProcessSlot, ThreadSlot};
 use core::mem::size_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The sizes that a segment is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,15 @@ impl Segment {
         segment
     }
 
+    /// The segment that is to be, for the model checker to write its parts.
+    ///
+    /// # Safety
+    /// As for [`Segment::create`]; nothing may be read through it before it has been written.
+    #[cfg(all(test, loom))]
+    pub(crate) unsafe fn create_at(base: *const u8, geometry: Geometry) -> Segment {
+        Segment { base, geometry }
+    }
+
     /// Its sizes.
     #[inline]
     pub fn geometry(&self) -> Geometry {
@@ -209,11 +218,11 @@ impl Segment {
     /// Number of data words of a chunk.
     #[inline]
     pub fn chunk_words(&self) -> usize {
-        (self.geometry.chunk_bytes as usize - size_of::<ChunkHeader>()) / 8
+        (self.geometry.chunk_bytes as usize - size_of::<ChunkHeader>()) / size_of::<AtomicU64>()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

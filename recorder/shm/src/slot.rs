@@ -1,6 +1,6 @@
 //! The slots: one per recorded process image, one per recording thread (and per nesting level of signal handlers in it).
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Life of a slot.
 ///
@@ -114,5 +114,42 @@ impl ProcessSlot {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.life.store(life::LIVE, Ordering::Release);
         true
+    }
+}
+
+#[cfg(loom)]
+impl ProcessSlot {
+    /// A zeroed one, for the model checker, whose atomics are no plain memory.
+    pub(crate) fn fresh(word: fn() -> AtomicU32, long: fn() -> AtomicU64) -> ProcessSlot {
+        ProcessSlot {
+            life: word(),
+            pid: word(),
+            parent_pid: word(),
+            forked_from: word(),
+            stamp: long(),
+            generation: word(),
+            failed_calls: long(),
+            truncated: long(),
+            mismatches: long(),
+        }
+    }
+}
+
+#[cfg(loom)]
+impl ThreadSlot {
+    /// A zeroed one, for the model checker, whose atomics are no plain memory.
+    pub(crate) fn fresh(word: fn() -> AtomicU32, long: fn() -> AtomicU64) -> ThreadSlot {
+        ThreadSlot {
+            life: word(),
+            process: word(),
+            tid: word(),
+            generation: word(),
+            inflight: long(),
+            chunk: word(),
+            head: word(),
+            level: word(),
+            lost_full: long(),
+            lost_nested: long(),
+        }
     }
 }

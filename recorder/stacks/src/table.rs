@@ -66,6 +66,8 @@ mod tests {
     use crate::rule::{Kind, SavedFp};
     use std::vec::Vec;
 
+    const STEPS: u64 = if cfg!(miri) { 1_000 } else { 100_000 };
+
     fn rule(offset: i32) -> Rule {
         Rule::new(Kind::Sp, offset, SavedFp::Same, 0)
     }
@@ -74,11 +76,11 @@ mod tests {
     fn what_is_found_is_what_was_stored() {
         let words: Vec<AtomicU64> = (0..256).map(|_| AtomicU64::new(0)).collect();
         let table = RuleTable::new(&words);
-        for key in 1..10_000u64 {
+        for key in 1..STEPS / 10 {
             table.put(key * 7, rule(key as i32));
             assert_eq!(table.get(key * 7), Some(rule(key as i32)));
         }
-        for key in 1..10_000u64 {
+        for key in 1..STEPS / 10 {
             assert!(table.get(key * 7).is_none_or(|found| found == rule(key as i32)));
         }
     }
@@ -90,13 +92,13 @@ mod tests {
         std::thread::scope(|scope| {
             for thread in 0..2u64 {
                 scope.spawn(move || {
-                    for step in 0..100_000u64 {
+                    for step in 0..STEPS {
                         let key = 1 + (step * 2 + thread) % 31;
                         table.put(key, rule(key as i32));
                     }
                 });
             }
-            for step in 0..200_000u64 {
+            for step in 0..2 * STEPS {
                 let key = 1 + step % 31;
                 assert!(table.get(key).is_none_or(|found| found == rule(key as i32)));
             }

@@ -563,6 +563,7 @@ impl<H: Host> Scribe<H> {
                     self.writer.record(time, Record::Runtime(runtime));
                 }
             }
+            note::RESUMED => self.loss(None, 0, LossCause::Paused, stamp),
             note::FORK => self.fork_begun = word_at(&bytes, 0),
             // A process note is used when the image is told; kinds of later versions mean nothing here.
             _ => {}

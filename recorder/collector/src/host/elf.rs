@@ -1,9 +1,10 @@
 //! What the recorder must know of an ELF file, read from its headers without loading it.
 
 use object::elf::{
-    FileHeader32, FileHeader64, NT_GNU_BUILD_ID, PT_INTERP, PT_LOAD, PT_NOTE, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC,
+    FileHeader32, FileHeader64, DT_NEEDED, NT_GNU_BUILD_ID, PT_INTERP, PT_LOAD, PT_NOTE, SHT_DYNSYM, SHT_SYMTAB,
+    STT_FUNC,
 };
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::read::{ReadCache, ReadRef};
 use object::Endianness;
 use std::fs::File;
@@ -101,6 +102,25 @@ pub fn own_allocator(path: &Path) -> Option<&'static str> {
     })
 }
 
+/// Whether the program asks for a library whose name begins so.
+pub fn needs(path: &Path, library: &str) -> bool {
+    let names = || {
+        let cache = ReadCache::new(File::open(path).ok()?);
+        let data = &cache;
+        let header = FileHeader64::<Endianness>::parse(data).ok()?;
+        let endian = header.endian().ok()?;
+        let sections = header.sections(endian, data).ok()?;
+        let (entries, link) = sections.dynamic(endian, data).ok()??;
+        let strings = sections.strings(endian, data, link).ok()?;
+        let needed = entries.iter().filter(|entry| entry.d_tag(endian) == DT_NEEDED);
+        Some(needed.into_iter().any(|entry| {
+            let name = u32::try_from(entry.d_val(endian)).ok().map(|at| strings.get(at));
+            matches!(name, Some(Ok(name)) if name.starts_with(library.as_bytes()))
+        }))
+    };
+    names().unwrap_or(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +132,8 @@ mod tests {
         assert!(elf.interpreter);
         assert_eq!(own_allocator(Path::new("/proc/self/exe")), None);
         assert_eq!(own_allocator(Path::new("/etc/passwd")), None);
+        assert!(needs(Path::new("/proc/self/exe"), "libc.so"));
+        assert!(!needs(Path::new("/proc/self/exe"), "libasan.so"));
     }
 
     #[test]

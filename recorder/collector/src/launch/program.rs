@@ -40,6 +40,12 @@ pub enum Refusal {
         /// What gives it the rights.
         reason: &'static str,
     },
+    /// It ends itself when another library is preloaded.
+    #[error("{}: built with AddressSanitizer, which ends a program that another library is preloaded into: record a build without it, or use --anyway with ASAN_OPTIONS=verify_asan_link_order=0", shown(.file))]
+    AddressSanitizer {
+        /// The file.
+        file: PathBuf,
+    },
     /// Another kind of processor.
     #[error("{}: built for another machine ({found}) than this recorder ({own}): use the recorder built for it, or --anyway to start it nevertheless", shown(.file))]
     OtherMachine {
@@ -143,6 +149,9 @@ pub fn check(file: &Path) -> Result<(), Refusal> {
     let is_loader = file.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld"));
     if !found.interpreter && !is_loader {
         return Err(Refusal::Static { file });
+    }
+    if elf::needs(&file, "libasan.so") {
+        return Err(Refusal::AddressSanitizer { file });
     }
     match privilege(&file) {
         Some(reason) => Err(Refusal::Privileged { file, reason }),

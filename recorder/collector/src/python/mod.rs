@@ -193,7 +193,7 @@ fn common(code: CodeIx, line: u32) -> u64 {
 /// The code and line of a word that [`Known::frame`] gave; `None` for a return address.
 #[inline]
 pub fn place(word: u64) -> Option<(CodeIx, u32)> {
-    (word & FRAME != 0).then(|| (CodeIx(((word & !FRAME) >> 32) as u32), word as u32))
+    (word & FRAME != 0).then_some((CodeIx(((word & !FRAME) >> 32) as u32), word as u32))
 }
 
 /// What was found out of an interpreter.

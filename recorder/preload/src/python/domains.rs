@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::elf::{Symbol, Symbols};
-use super::{interpreter, types, watch};
+use super::{interpreter, quick, types, watch};
 use crate::arch;
 use crate::event::{self, Change, Outcome, Site, Writer};
 use crate::life;
@@ -224,9 +224,9 @@ fn begin<const D: usize>(site: Site) -> Option<Writer> {
     let recording = life::recording_now()?;
     let writer = event::begin(recording, site)?;
     if D != RAW {
-        if let Some(current) = interpreter().and_then(|interpreter| interpreter.current) {
-            // SAFETY: takes nothing; reads a variable. The calling thread holds the lock, so the answer is its own state. The thread's view is its own.
-            unsafe { (*writer.thread).view.holds(current()) };
+        if let Some(interpreter) = interpreter() {
+            // SAFETY: the thread's view is its own.
+            unsafe { (*writer.thread).view.holds(interpreter.current()) };
         }
     }
     Some(writer)
@@ -237,6 +237,14 @@ fn born<const D: usize>(block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
+    if quick::allocated(api_of::<D>(), block as u64, size as u64, site, D != RAW, D == OBJ) {
+        return;
+    }
+    born_at_length::<D>(block, size, site);
+}
+
+#[inline(never)]
+fn born_at_length<const D: usize>(block: Block, size: usize, site: Site) {
     if let Some(writer) = begin::<D>(site) {
         if (size as u64) < writer.recording.options.min_size || !sample::wants(&writer.recording, size as u64) {
             return writer.end();
@@ -327,7 +335,9 @@ unsafe extern "C" fn realloc_hook<const D: usize>(
     let call = || {
         let local = arch::local();
         let outer = local.doing.replace(Doing::PythonWriting);
+        local.block.set(old as usize);
         let block = real();
+        local.block.set(0);
         local.doing.set(outer);
         block
     };
@@ -362,15 +372,55 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
     if D != MEM {
         watch::forget(block);
     }
-    if is_watched_only::<D>() || arch::local().doing.get() != Doing::Nothing {
+    if is_watched_only::<D>() {
         return real();
     }
+    let local = arch::local();
+    if local.doing.get() != Doing::Nothing {
+        return free_inside(block, real);
+    }
+    let site = Site { slot, fp };
+    if !quick::freeing(block as u64, site, D == OBJ) {
+        freeing_at_length::<D>(block, site);
+    }
+    local.block.set(block as usize);
+    outermost(real);
+    local.block.set(0);
+}
+
+#[inline(never)]
+fn freeing_at_length<const D: usize>(block: Block, site: Site) {
     let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
-    if let Some(writer) = recording.and_then(|recording| event::begin(recording, Site { slot, fp })) {
+    if let Some(writer) = recording.and_then(|recording| event::begin(recording, site)) {
         let flags = settle::<D>(writer);
         writer.bare_event(kind::FREE, flags, [block as u64]);
     }
-    outermost(real);
+}
+
+/// A block is freed inside a call of a domain: nearly always the very one that call is about. Anything else
+/// (tracemalloc's notes on a block that goes) was recorded when it was born, and so is its end.
+pub fn free_inside(block: Block, real: impl FnOnce()) {
+    let local = arch::local();
+    let outer = local.block.get();
+    let inside = match outer.wrapping_sub(block as usize) {
+        0 => None,
+        // What the allocators for debugging put before a block, once or twice.
+        16 | 32 if IS_PATTERNED.load(Ordering::Relaxed) => None,
+        _ => Mapping::begin(),
+    };
+    if inside.is_none() {
+        return real();
+    }
+    let slot: usize = 0;
+    let site = Site { slot: &slot, fp: 0 };
+    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
+    if let Some(writer) = recording.and_then(|recording| event::begin(recording, site)) {
+        writer.bare_event(kind::FREE, 0, [block as u64]);
+    }
+    drop(inside);
+    local.block.set(block as usize);
+    real();
+    local.block.set(outer);
 }
 
 /// Entries of the hooks, as in [`crate::stub`].
@@ -409,7 +459,7 @@ fn hooks(domain: usize) -> [usize; 4] {
     entries.map(|entry| entry as usize)
 }
 
-/// A thread inside an allocator of a domain maps or unmaps memory, which is recorded all the same.
+/// A thread inside an allocator of a domain does something that is recorded all the same.
 pub struct Mapping(Doing);
 
 impl Mapping {

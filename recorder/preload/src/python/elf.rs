@@ -10,7 +10,7 @@ const DT_GNU_HASH: usize = 0x6fff_fef5;
 /// Bytes of an `Elf64_Sym`.
 const SYMBOL_BYTES: usize = 24;
 /// More symbols of one hash value than any object has.
-const MOST_STEPS: usize = 1 << 16;
+const MOST_STEPS: u32 = 1 << 16;
 
 /// The dynamic symbol table of an object.
 pub struct Symbols {
@@ -80,9 +80,9 @@ impl Symbols {
         let [buckets, first, words, _shift] = self.read::<[u32; 4]>(self.hash)?;
         let buckets_at = self.hash + 16 + words as usize * 8;
         let bucket = hash.checked_rem(buckets)? as usize;
-        let mut index = self.read::<u32>(buckets_at + bucket * 4)?;
+        let begin = self.read::<u32>(buckets_at + bucket * 4)?;
         let chains_at = buckets_at + buckets as usize * 4;
-        for _ in 0..MOST_STEPS {
+        for index in begin..begin.saturating_add(MOST_STEPS) {
             let chain = self.read::<u32>(chains_at + index.checked_sub(first)? as usize * 4)?;
             if chain | 1 == hash | 1 {
                 let symbol = self.table + index as usize * SYMBOL_BYTES;
@@ -97,7 +97,6 @@ impl Symbols {
             if chain & 1 != 0 {
                 return None;
             }
-            index += 1;
         }
         None
     }

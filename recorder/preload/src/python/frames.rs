@@ -8,10 +8,14 @@ use super::layout::{Chain, Layout, OWNED_BY_C_STACK, OWNED_BY_GENERATOR};
 use super::watch;
 use super::{code, domains, Interpreter};
 use crate::event::Writer;
+use crate::thread::Woven;
 use heaptape_shm::entry::python::{FRAME, NO_OFFSET};
 use heaptape_stacks::cache::Overflow;
 use heaptape_stacks::weave::{push_outer, Fresh, Natives, Plan, MOST_FRAMES};
 use heaptape_stacks::{Capture, Strand, Weave};
+
+/// In a thread state of every version.
+const INTERPRETER: usize = 16;
 
 /// What a thread knows of its interpreter.
 #[derive(Clone, Copy, Default)]
@@ -24,6 +28,12 @@ pub struct View {
 }
 
 impl View {
+    /// The thread has held the lock with this state before, and the state has lived since.
+    #[inline(always)]
+    pub fn is_held_by(&self, state: usize) -> bool {
+        self.state == state && self.states_epoch == watch::epochs().1
+    }
+
     /// The thread holds the interpreter's lock, with this thread state.
     #[inline(always)]
     pub fn holds(&mut self, state: usize) {
@@ -32,6 +42,9 @@ impl View {
             if state != 0 {
                 domains::settled();
                 watch::insert(state, watch::Kind::State, 0);
+                // The first one of an interpreter is a part of that.
+                // SAFETY: the thread's own state.
+                watch::insert(unsafe { word(state + INTERPRETER) }, watch::Kind::State, 0);
             }
             self.state = state;
             // Making it known may have raised it.
@@ -85,6 +98,30 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
         .weave
         .plan(natives, own.strands, fresh, before, |pc| interpreter.evaluates(pc));
     Ok(Some(plan))
+}
+
+/// As [`take`], where nothing is new, or only frames whose code is known. `None`: something else is, or the memory does not suffice; nothing has changed then. Also says
+/// whether no frame is new.
+#[inline(always)]
+pub fn known(interpreter: &Interpreter, own: &Woven<'_>, capture: Capture) -> Option<(Fresh, bool)> {
+    let (frames_epoch, states_epoch) = watch::epochs();
+    if own.view.frames_epoch != frames_epoch || own.view.states_epoch != states_epoch {
+        return None;
+    }
+    let layout = &interpreter.layout;
+    let within = own.weave.within(own.strands, capture.shared);
+    let walk = Walk::begin(layout, own.view.state);
+    // SAFETY: the chain of this thread.
+    let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };
+    let joins = shared.checked_sub(1).map_or(0, |index| own.strands[index].frame);
+    let fresh = Fresh {
+        shared,
+        first: own.strands.len(),
+    };
+    if walk.frame == joins {
+        return Some((fresh, shared == within));
+    }
+    None
 }
 
 /// Walks the whole chain: whether it is what the list is about to become.

@@ -16,6 +16,7 @@ pub mod domains;
 mod elf;
 pub mod frames;
 mod layout;
+pub mod quick;
 pub mod types;
 mod version;
 mod watch;
@@ -39,7 +40,7 @@ pub struct Interpreter {
     /// Where things lie; frames are only read where that is known.
     pub layout: Layout,
     /// The thread state of the calling thread, when it holds the lock.
-    current: Option<unsafe extern "C" fn() -> usize>,
+    current: unsafe extern "C" fn() -> usize,
     /// The evaluation function.
     evaluation: Range<usize>,
     /// The type of code objects.
@@ -62,6 +63,13 @@ pub fn interpreter() -> Option<&'static Interpreter> {
 }
 
 impl Interpreter {
+    /// The thread state of the calling thread, which holds the lock.
+    #[inline(always)]
+    fn current(&self) -> usize {
+        // SAFETY: takes nothing; reads a variable.
+        unsafe { (self.current)() }
+    }
+
     /// Whether a return address lies in the evaluation function.
     #[inline(always)]
     pub fn evaluates(&self, address: usize) -> bool {
@@ -129,7 +137,7 @@ fn known(symbols: &elf::Symbols, layout: Layout, minor: u32) -> Option<Interpret
     Some(Interpreter {
         layout,
         // SAFETY: the function of that name takes nothing and returns a pointer.
-        current: unsafe { core::mem::transmute::<usize, Option<unsafe extern "C" fn() -> usize>>(current.address) },
+        current: unsafe { core::mem::transmute::<usize, unsafe extern "C" fn() -> usize>(current.address) },
         // A return address may lie just behind the last instruction.
         evaluation: evaluation.address + 1..evaluation.address + evaluation.size + 1,
         code_type: code_type.address,

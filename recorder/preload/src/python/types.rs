@@ -10,6 +10,7 @@ use super::elf::Symbols;
 use super::layout::Layout;
 use super::watch;
 use super::Interpreter;
+use crate::arch;
 use crate::event::Writer;
 use crate::modules;
 use crate::thread::Thread;
@@ -116,12 +117,61 @@ pub unsafe fn clear(block: *mut u8, size: usize) {
     }
 }
 
+/// Memory is about to be unmapped: with an interpreter of its own, a block can go without being freed.
+#[inline]
+pub fn unmapping(address: usize, length: usize) {
+    // SAFETY: thread states are never unmapped; this one is the calling thread's.
+    if let Some(own) = unsafe { arch::local().thread.get().as_mut() } {
+        if own.pending.block.wrapping_sub(address) < length {
+            own.pending = Pending::default();
+        }
+    }
+}
+
 /// A block was allocated, and its event is on its way.
 #[inline(always)]
 pub fn born(writer: Writer, block: usize, size: usize) {
     // SAFETY: this thread's own state.
-    let own = unsafe { &mut *writer.thread };
+    born_here(unsafe { &mut *writer.thread }, block, size);
+}
+
+/// The same, for who has the thread's state.
+#[inline(always)]
+pub fn born_here(own: &mut Thread, block: usize, size: usize) {
     own.pending = Pending { block, size };
+}
+
+/// What a look at the pending block has found: what is to be said of it in the flags of the event at hand.
+#[derive(Clone, Copy)]
+pub struct Settled {
+    /// The flags.
+    pub flags: u16,
+}
+
+impl Settled {
+    /// Nothing is to be said.
+    pub const NOTHING: Settled = Settled { flags: 0 };
+}
+
+/// As [`settle`], when what the block holds is known already, or certainly nothing; changes nothing. `None`: it takes more than a look.
+#[inline(always)]
+pub fn look(own: &Thread, interpreter: &Interpreter) -> Option<Settled> {
+    let Pending { block, size } = own.pending;
+    let latest = LATEST.load(Ordering::Relaxed) as *const Thread;
+    let Some(types) = interpreter.types.as_ref().filter(|_| block != 0 && latest == own) else {
+        return (latest == own).then_some(Settled::NOTHING);
+    };
+    // SAFETY: it was allocated by this thread, and nobody has been in the domain since.
+    let number = unsafe { types.known(block, size) }?;
+    (number < INLINE_TYPES).then_some(Settled {
+        flags: (number as u16 + 1) << TYPE_SHIFT,
+    })
+}
+
+/// The event that says it is on its way.
+#[inline(always)]
+pub fn settled(own: &mut Thread, _: Settled) {
+    own.pending = Pending::default();
 }
 
 /// Looks at the block that the thread has allocated last, before it does anything else in the domain: what is to be said of it in the flags of the event at hand.
@@ -157,8 +207,42 @@ impl Types {
     ///
     /// # Safety
     /// The block is live, and has this size.
-    #[inline(always)]
+    #[inline(never)]
     unsafe fn number(&self, writer: Writer, block: usize, size: usize) -> u32 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.find(block, size, |kind, made| {
+                Some(arch::guarded(|| self.learn(writer, kind, made)).flatten())
+            })
+        }
+        .unwrap_or(NO_TYPE)
+    }
+
+    /// The same, unless there is something to be learned, or to be noted.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn known(&self, block: usize, size: usize) -> Option<u32> {
+        let learn = |kind, made| match made || self.is_static(kind) {
+            true => None,
+            false => Some(None),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.find(block, size, learn) }
+    }
+
+    /// Tries the places where an object may name its type. `learn` is asked about what is not known: `None` gives up, `Some(None)` says that it is no type.
+    ///
+    /// # Safety
+    /// The block is live, and has this size.
+    #[inline(always)]
+    unsafe fn find(
+        &self,
+        block: usize,
+        size: usize,
+        mut learn: impl FnMut(usize, bool) -> Option<Option<watch::Type>>,
+    ) -> Option<u32> {
         for head in [0, 16, 32] {
             if head + 16 > size {
                 break;
@@ -170,7 +254,7 @@ impl Types {
             }
             let found = match watch::find_type(kind - TYPE_HEAD) {
                 Some(found) if found.number != UNNAMED => found,
-                found => match self.learn(writer, kind, found.is_some()) {
+                found => match learn(kind, found.is_some())? {
                     Some(found) => found,
                     None => continue,
                 },
@@ -179,12 +263,12 @@ impl Types {
                 continue;
             }
             if found.makes_types {
-                // A new type, which has no name yet.
+                // A new type, which has no name yet. To say so again does no harm.
                 watch::insert_type(block + head - TYPE_HEAD, UNNAMED, 0, false);
             }
-            return found.number;
+            return Some(found.number);
         }
-        NO_TYPE
+        Some(NO_TYPE)
     }
 
     /// Something stands where a type would, that is not known: `made`, it was seen being made.
