@@ -16,6 +16,7 @@
 //! A tape is hostile input: nothing in it makes the engine panic or hang, and its text is escaped where it comes in ([`text::Text`]).
 
 pub mod cli;
+pub mod index;
 pub mod query;
 pub mod replay;
 pub mod report;

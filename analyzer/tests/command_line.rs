@@ -346,3 +346,66 @@ fn completions_and_man_pages_come_from_the_same_table() {
     let page = std::fs::read_to_string(dir.path().join("heaptape-diff.1")).expect("a page was written");
     assert!(page.contains("OLD") && page.contains("heaptape"), "{page}");
 }
+
+#[test]
+fn an_index_is_kept_where_it_is_asked_for_and_made_again_when_it_is_damaged() {
+    let dir = TempDir::new("index");
+    service(dir.path());
+    let folder = dir.path().join("indexes");
+    std::fs::create_dir(&folder).expect("a folder can be made");
+    let asked = |line: &str| {
+        let replayed = stdout(dir.path(), &format!("{line} --no-index"));
+        assert_eq!(
+            stdout(dir.path(), &format!("{line} --index-dir indexes")),
+            replayed,
+            "{line}"
+        );
+    };
+    let files = || -> Vec<_> {
+        let entries = std::fs::read_dir(&folder).expect("the folder is there");
+        entries.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    asked("snapshot svc.tape@50%");
+    let [index] = &files()[..] else {
+        panic!("one index: {:?}", files())
+    };
+    let good = std::fs::read(index).expect("it can be read");
+    let columns_end = u64::from_le_bytes(std::array::from_fn(|i| good[8 + i])) as usize;
+    for line in [
+        "snapshot svc.tape@peak",
+        "leaks svc.tape",
+        "diff svc.tape@20% @80%",
+        "info svc.tape",
+        "tree svc.tape",
+        "timeline svc.tape",
+    ] {
+        asked(line);
+        for damaged in [64..columns_end, columns_end..good.len(), 8..40] {
+            let mut bad = good.clone();
+            bad[damaged].iter_mut().for_each(|byte| *byte ^= 0xff);
+            // Not over what another process may have mapped.
+            std::fs::remove_file(index).expect("it can be removed");
+            std::fs::write(index, bad).expect("it can be written");
+            if line.starts_with("snapshot") {
+                asked(line);
+            } else {
+                stdout(dir.path(), &format!("{line} --index-dir indexes --no-symbols"));
+            }
+        }
+    }
+    assert_eq!(files(), std::slice::from_ref(index));
+}
+
+#[test]
+fn a_small_tape_gets_no_index_unless_it_is_asked_for() {
+    let dir = TempDir::new("no-index");
+    service(dir.path());
+    stdout(dir.path(), "snapshot svc.tape");
+    assert!(!dir.path().join("svc.tape.idx").exists());
+    let (status, message) = failure(dir.path(), "snapshot svc.tape --index-dir missing");
+    assert_eq!(status, Some(1));
+    assert!(
+        message.contains("cannot write the index missing/svc.tape-"),
+        "{message}"
+    );
+}

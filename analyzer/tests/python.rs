@@ -233,7 +233,8 @@ fn a_type_that_is_said_blocks_of_the_tape_later_is_that_of_the_block() {
             .typed(0, 0x4000, 77)
             .typed(0, 0x5000, 1);
         let heap = heap_of(tape.finish());
-        let kinds: Vec<u32> = heap.allocations.kind.iter().map(|kind| kind.get()).collect();
+        let rows = 0..heap.allocations.len();
+        let kinds: Vec<u32> = rows.map(|row| heap.allocations.kind(row).get()).collect();
         assert_eq!(kinds, [1, 2, 1, 0, 2, 0], "blocks of {block_events} events");
         assert_eq!(heap.counters.unknown_types, 1);
     }

@@ -3,7 +3,9 @@
 mod reference;
 mod support;
 
+use heaptape::index::{open, IndexPlace};
 use heaptape::table::{AllocIx, Flags, Heap, Moment, NEVER};
+use heaptape::tape::Tape;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin, Record};
 use heaptape_format::{
     read_events, scan, Address, AllocApi, BlockKind, Bytes, EventColumns, EventNo, Micros, Op, ProcessIx, StackId,
@@ -12,6 +14,7 @@ use heaptape_format::{
 use proptest::prelude::*;
 use reference::{Happening, Outcome, State};
 use std::collections::BTreeMap;
+use std::path::Path;
 use support::{heap_of, Recording};
 
 /// A step of a history before it is known which processes are there.
@@ -266,6 +269,18 @@ fn assert_equal(heap: &Heap, expected: &Outcome, types: &BTreeMap<u64, TypeIx>) 
     assert_eq!(peak, highest, "peak");
 }
 
+/// The heap of a tape as its index has it.
+fn through_index(bytes: &[u8]) -> Heap {
+    let folder = support::TempDir::new("history");
+    let tape = Tape::from_source(Box::new(bytes.to_vec()), Path::new("test.tape")).expect("the bytes are a tape");
+    let place = IndexPlace::Folder(folder.path().to_owned());
+    let open = || open(&tape, "test.tape", &place, &|_, _| ()).expect("the folder takes files");
+    assert!(open().index_path().is_none());
+    let heap = open();
+    assert!(heap.index_path().is_some() && !heap.index_is_bad());
+    heap
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -276,9 +291,11 @@ proptest! {
     ) {
         let (bytes, history) = write(&steps, block_events);
         let types = expected_types(&bytes);
-        let heap = heap_of(bytes);
+        let heap = heap_of(bytes.clone());
         prop_assert!(heap.damage.is_empty() && heap.ended_cleanly());
-        assert_equal(&heap, &reference::replay(&history), &types);
+        let expected = reference::replay(&history);
+        assert_equal(&heap, &expected, &types);
+        assert_equal(&through_index(&bytes), &expected, &types);
     }
 
     #[test]
@@ -291,7 +308,8 @@ proptest! {
         lose_a_block(&mut bytes, &mut history, which);
         let lost = history.iter().filter(|h| matches!(h, Happening::Event { is_written: true, is_lost: true, .. })).count();
         let types = expected_types(&bytes);
-        let heap = heap_of(bytes);
+        let heap = through_index(&bytes);
+        prop_assert_eq!(&heap.damage, &heap_of(bytes).damage);
         let reported: u64 = heap.damage.iter().filter_map(|damage| damage.lost_events).sum();
         prop_assert_eq!(reported, lost as u64);
         prop_assert_eq!(heap.gaps.is_empty(), lost == 0);
@@ -303,8 +321,8 @@ proptest! {
             assert_equal(&heap, &expected, &types);
         }
         for row in 0..heap.allocations.len() as u32 {
-            let first_gap_after = heap.gaps.iter().find(|gap| gap.at.get() > heap.allocations.birth[row as usize]);
-            let never_freed = heap.allocations.death[row as usize] == NEVER.get();
+            let first_gap_after = heap.gaps.iter().find(|gap| gap.at.get() > heap.allocations.birth(row as usize).get());
+            let never_freed = heap.allocations.death(row as usize) == NEVER;
             let ended_before = first_gap_after.is_some_and(|gap| heap.effective_death(row) < gap.at);
             let doubtful = never_freed && first_gap_after.is_some() && !ended_before;
             prop_assert_eq!(heap.is_doubtful(row, &heap.end()), doubtful);

@@ -109,6 +109,11 @@ pub struct Block {
 }
 
 impl Block {
+    /// CRC-32 of its payload as it lies in the file.
+    pub const fn payload_checksum(&self) -> u32 {
+        self.payload_checksum
+    }
+
     /// Where its payload begins.
     pub const fn payload_offset(&self) -> u64 {
         self.offset + HEADER_LENGTH as u64

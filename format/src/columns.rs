@@ -107,8 +107,10 @@ impl EventColumns {
         self.second.clear();
     }
 
-    /// Makes room for this many events, to be filled in.
+    /// Makes room for this many events. What is left of other events is written over, but for what few events have: that is taken out here.
     pub(crate) fn resize(&mut self, events: usize) {
+        self.kind.clear();
+        self.second.clear();
         self.op.resize(events, OpCode::Free);
         self.api.resize(events, 0);
         self.time.resize(events, Micros(0));

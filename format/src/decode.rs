@@ -9,13 +9,13 @@ use crate::record::{Placed, Record};
 use crate::source::Source;
 use crate::{events, stacks};
 
-/// Decodes a block of events into `into`, which is emptied first and empty again after damage.
+/// Decodes a block of events into `into`, in place of what was there. It is empty after damage.
 ///
 /// # Errors
 /// When the block is not one of events, or damaged.
 pub fn read_events<S: Source + ?Sized>(source: &S, block: &Block, into: &mut EventColumns) -> Result<(), Damage> {
-    into.clear();
     if block.kind != BlockKind::Events {
+        into.clear();
         return Err(damage(
             block,
             DamageCause::Content {

@@ -1,7 +1,7 @@
 //! `arenas`.
 
 use super::args::{grouping, ArenasArgs, By};
-use super::load::{check, load_at, resolver};
+use super::load::{check, load_at, resolver, trust};
 use super::output::print;
 use super::stats::{check_types, print_json, units};
 use super::Failure;
@@ -15,8 +15,8 @@ pub(super) fn arenas(args: &ArenasArgs) -> Result<(), Failure> {
             args.below
         )));
     }
-    let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.strict)?;
+    let (heap, moment) = load_at(&args.tape, TimeSpec::End, &args.reading)?;
+    let notes = check(&heap, &args.reading)?;
     let by = match &args.by[..] {
         [] if heap.catalog.types.len() > 1 => grouping(&[By::Type, By::Line])?,
         [] => Grouping::default(),
@@ -29,6 +29,7 @@ pub(super) fn arenas(args: &ArenasArgs) -> Result<(), Failure> {
     };
     check_types(&query, &heap)?;
     let report = query::arenas(&heap, &moment, args.below, &query, &*resolver(&args.symbols));
+    trust(&heap)?;
     if args.json {
         print_json("arenas", &report, &notes)
     } else {

@@ -1,5 +1,6 @@
 //! The arguments as they are typed. Help, completions and man pages are made of this table.
 
+use crate::index::IndexPlace;
 use crate::query::{Group, Grouping, Pattern, TimeSpec};
 use crate::table::Domain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -91,11 +92,28 @@ pub enum Command {
     },
 }
 
-#[derive(Args, Debug)]
-pub struct StrictArg {
+#[derive(Args, Debug, Default)]
+pub struct ReadingArgs {
     /// Fail (exit status 1) when the tape is damaged, unfinished, or misses events
     #[arg(long)]
     pub strict: bool,
+    /// Keep the indexes of tapes in this folder instead of beside them
+    #[arg(long, value_name = "DIR", conflicts_with = "no_index")]
+    pub index_dir: Option<PathBuf>,
+    /// Replay the tape, and neither use nor write an index of it
+    #[arg(long)]
+    pub no_index: bool,
+}
+
+impl ReadingArgs {
+    /// Where the index is.
+    pub fn place(&self) -> IndexPlace {
+        match &self.index_dir {
+            _ if self.no_index => IndexPlace::Nowhere,
+            Some(folder) => IndexPlace::Folder(folder.clone()),
+            None => IndexPlace::Beside,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -172,7 +190,7 @@ pub struct ScopeArgs {
     #[command(flatten)]
     pub symbols: SymbolArgs,
     #[command(flatten)]
-    pub strict: StrictArg,
+    pub reading: ReadingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -306,7 +324,7 @@ pub struct InfoArgs {
     #[command(flatten)]
     pub symbols: SymbolArgs,
     #[command(flatten)]
-    pub strict: StrictArg,
+    pub reading: ReadingArgs,
 }
 
 #[derive(Args, Debug)]
@@ -423,7 +441,7 @@ pub struct ArenasArgs {
     #[command(flatten)]
     pub symbols: SymbolArgs,
     #[command(flatten)]
-    pub strict: StrictArg,
+    pub reading: ReadingArgs,
 }
 
 #[derive(Args, Debug)]

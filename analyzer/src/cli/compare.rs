@@ -1,7 +1,7 @@
 //! `diff`.
 
-use super::args::DiffArgs;
-use super::load::{check, load, parse, resolver};
+use super::args::{DiffArgs, ReadingArgs};
+use super::load::{check, load, parse, resolve, resolver, trust};
 use super::output::print_difference;
 use super::stats::{check_types, find_sources, layout, print_json, query_of};
 use super::Failure;
@@ -20,7 +20,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Loads two states. The newer may be `@TIME` alone, of the older one's tape.
-    pub(super) fn load(old: &str, new: &str) -> Result<Pair, Failure> {
+    pub(super) fn load(old: &str, new: &str, reading: &ReadingArgs) -> Result<Pair, Failure> {
         let old = parse(old)?;
         let new = match new.strip_prefix('@') {
             Some(time) if !Path::new(new).is_file() => TapeTime {
@@ -36,13 +36,18 @@ impl Pair {
                 old.file.display()
             )));
         }
-        let old_heap = load(&old.file)?;
-        let new_heap = if is_one_tape { None } else { Some(load(&new.file)?) };
+        let old_heap = load(&old.file, &reading.place())?;
+        let new_heap = if is_one_tape {
+            None
+        } else {
+            Some(load(&new.file, &reading.place())?)
+        };
         let moments = [
-            old.time.unwrap_or(TimeSpec::End).resolve(&old_heap)?,
-            new.time
-                .unwrap_or(TimeSpec::End)
-                .resolve(new_heap.as_ref().unwrap_or(&old_heap))?,
+            resolve(&old.time.unwrap_or(TimeSpec::End), &old_heap)?,
+            resolve(
+                &new.time.unwrap_or(TimeSpec::End),
+                new_heap.as_ref().unwrap_or(&old_heap),
+            )?,
         ];
         Ok(Pair {
             old: old_heap,
@@ -59,8 +64,14 @@ impl Pair {
         (self.new.as_ref().unwrap_or(&self.old), &self.moments[1])
     }
 
+    /// As [`trust`] for both tapes.
+    pub(super) fn trust(&self) -> Result<(), Failure> {
+        trust(&self.old)?;
+        self.new.as_ref().map_or(Ok(()), trust)
+    }
+
     /// As [`check`] for both tapes.
-    pub(super) fn check(&self, strict: &super::args::StrictArg) -> Result<Vec<String>, Failure> {
+    pub(super) fn check(&self, strict: &ReadingArgs) -> Result<Vec<String>, Failure> {
         let mut notes = check(&self.old, strict)?;
         if let Some(new) = &self.new {
             notes.extend(check(new, strict)?);
@@ -71,8 +82,8 @@ impl Pair {
 
 pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
-    let pair = Pair::load(&args.old, &args.new)?;
-    let notes = pair.check(&args.query.scope.strict)?;
+    let pair = Pair::load(&args.old, &args.new, &args.query.scope.reading)?;
+    let notes = pair.check(&args.query.scope.reading)?;
     for (heap, _) in [pair.older(), pair.newer()] {
         check_types(&query, heap)?;
     }
@@ -82,6 +93,7 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
         &query,
         &*resolver(&args.query.scope.symbols),
     );
+    pair.trust()?;
     find_sources(&args.query, &report.by, report.rows.iter_mut().map(|row| &mut row.key));
     if args.query.json {
         print_json("diff", &report, &notes)

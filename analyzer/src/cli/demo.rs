@@ -5,6 +5,7 @@ use super::draw::width;
 use super::load::{check, load, resolver};
 use super::output::{print, print_difference};
 use super::Failure;
+use crate::index::IndexPlace;
 use crate::query::{diff, leaks, timeline, LeakQuery, Query, TimeSpec};
 use crate::report::{columns, elapsed, format_size, plot, text_diff, TextOptions, Units};
 use crate::table::Heap;
@@ -67,8 +68,8 @@ pub(super) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     if !status.success() {
         return Err(Failure::Failed(format!("recording the service failed: {status}")));
     }
-    let heap = load(&tape)?;
-    check(&heap, &super::args::StrictArg { strict: false })?;
+    let heap = load(&tape, &IndexPlace::Nowhere)?;
+    check(&heap, &super::args::ReadingArgs::default())?;
     let name = shown(args, &tape);
     let (text, verdict) = walk(&heap)?;
     print_difference(&text.replace(heap.name.as_str(), &name))?;

@@ -2,7 +2,7 @@
 
 use super::args::{FlamegraphArgs, TimelineArgs};
 use super::compare::Pair;
-use super::load::{check, load, load_at, resolver};
+use super::load::{check, load, load_at, resolver, trust};
 use super::output::{print, write, wrote};
 use super::stats::{check_types, filter_query, print_json, resolve, units};
 use super::Failure;
@@ -17,8 +17,8 @@ const SVG_POINTS: usize = 800;
 const USUAL_WIDTH: usize = 80;
 
 pub(super) fn timeline(args: &TimelineArgs) -> Result<(), Failure> {
-    let heap = load(&args.tape)?;
-    let notes = check(&heap, &args.scope.strict)?;
+    let heap = load(&args.tape, &args.scope.reading.place())?;
+    let notes = check(&heap, &args.scope.reading)?;
     let points = match args.points {
         Some(points) => points as usize,
         None if args.svg.is_some() => SVG_POINTS,
@@ -27,6 +27,7 @@ pub(super) fn timeline(args: &TimelineArgs) -> Result<(), Failure> {
     let query = filter_query(&args.scope.filter);
     check_types(&query, &heap)?;
     let timeline = query::timeline(&heap, &query, points, &*resolver(&args.scope.symbols));
+    trust(&heap)?;
     if args.json {
         return print_json("timeline", &timeline, &notes);
     }
@@ -54,12 +55,13 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
     let at = |heap: &Heap, moment: &Moment| text_instant(&Instant::of(heap, moment));
     let (flame, options, tape) = match (&args.diff[..], &args.tape) {
         ([old, new], _) => {
-            let pair = Pair::load(old, new)?;
-            pair.check(&args.scope.strict)?;
+            let pair = Pair::load(old, new, &args.scope.reading)?;
+            pair.check(&args.scope.reading)?;
             for (heap, _) in [pair.older(), pair.newer()] {
                 check_types(&query, heap)?;
             }
             let flame = query::flame_diff(pair.older(), pair.newer(), &query, &*resolver);
+            pair.trust()?;
             let ((old, old_moment), (new, new_moment)) = (pair.older(), pair.newer());
             let title = format!("{} at {}", new.name, at(new, new_moment));
             let subtitle = format!("red grew, blue shrank since {} at {}", old.name, at(old, old_moment));
@@ -75,8 +77,8 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
             )
         }
         (_, Some(tape)) => {
-            let (heap, moment) = load_at(tape, TimeSpec::End)?;
-            check(&heap, &args.scope.strict)?;
+            let (heap, moment) = load_at(tape, TimeSpec::End, &args.scope.reading)?;
+            check(&heap, &args.scope.reading)?;
             check_types(&query, &heap)?;
             let (span, subtitle) = match &args.between {
                 Some(span) => {
@@ -87,6 +89,7 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
                 None => (Span::At(moment), format!("alive at {}", at(&heap, &moment))),
             };
             let flame = query::flame(&heap, &span, &query, &*resolver);
+            trust(&heap)?;
             let title = heap.name.to_string();
             (
                 flame,

@@ -1,7 +1,7 @@
 //! `export`.
 
 use super::args::{ExportArgs, Format};
-use super::load::{check, load_at, resolver};
+use super::load::{check, load_at, resolver, trust};
 use super::output::{write, wrote};
 use super::stats::{check_types, filter_query};
 use super::Failure;
@@ -13,8 +13,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
         by: args.by.grouping()?,
         ..filter_query(&args.scope.filter)
     };
-    let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.scope.strict)?;
+    let (heap, moment) = load_at(&args.tape, TimeSpec::End, &args.scope.reading)?;
+    let notes = check(&heap, &args.scope.reading)?;
     check_types(&query, &heap)?;
     let resolver = resolver(&args.scope.symbols);
     let statistics = || query::snapshot(&heap, &moment, &query, &*resolver);
@@ -27,6 +27,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::Failed(format!("cannot write JSON: {error}")))?,
         Format::Csv => csv_statistics(&statistics()),
     };
+    trust(&heap)?;
     write(&args.output, text.as_bytes(), args.force)?;
     wrote(&args.output);
     Ok(())

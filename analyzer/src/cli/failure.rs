@@ -1,9 +1,11 @@
 //! How a command can end other than well.
 
+use crate::index::PlaceError;
 use crate::query::{BadPattern, NoSuchTime, NotATime};
 use crate::tape::OpenError;
 use crate::text::escape_message;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Why a command did not do what was asked.
@@ -17,6 +19,8 @@ pub enum Failure {
     Silent(u8),
     /// Whoever read the output is gone: exit status 0.
     BrokenPipe,
+    /// This index turned out to be damaged before anything was printed.
+    BadIndex(PathBuf),
 }
 
 impl Failure {
@@ -27,6 +31,7 @@ impl Failure {
             Failure::Failed(message) => (message, 1),
             Failure::Silent(status) => return ExitCode::from(status),
             Failure::BrokenPipe => return ExitCode::SUCCESS,
+            Failure::BadIndex(path) => (format!("the index {} is damaged: remove it", path.display()), 1),
         };
         anstream::eprintln!("heaptape: {}", escape_message(&message));
         ExitCode::from(status)
@@ -43,6 +48,12 @@ impl Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<PlaceError> for Failure {
+    fn from(error: PlaceError) -> Failure {
         Failure::Failed(error.to_string())
     }
 }

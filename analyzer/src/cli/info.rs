@@ -1,17 +1,17 @@
 //! `info`: what is in a tape.
 
 use super::args::InfoArgs;
-use super::load::{check, load};
+use super::load::{check, load, trust};
 use super::output::print;
 use super::stats::{print_json, units};
 use super::verify::ending;
 use super::Failure;
 use crate::query::{
-    domains, mapped, timeline, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, Query, SamplePoint,
+    domains, mapped, overview, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, SamplePoint,
 };
 use crate::replay::loss_name;
 use crate::report::{elapsed, format_size, text_instant, Units};
-use crate::symbols::{Coverage, NoSymbols, Options, Symbolizer};
+use crate::symbols::{Coverage, Options, Symbolizer};
 use crate::table::{Counters, Domain, Heap, Level};
 use crate::text::Text;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
@@ -94,8 +94,8 @@ struct LossLine {
 }
 
 pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
-    let heap = load(&args.tape)?;
-    let notes = check(&heap, &args.strict)?;
+    let heap = load(&args.tape, &args.reading.place())?;
+    let notes = check(&heap, &args.reading)?;
     let options = Options {
         sysroot: args.symbols.sysroot.clone(),
         debug_dirs: args.symbols.debug_dir.clone(),
@@ -106,6 +106,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
         Symbolizer::new(options).survey(&heap)
     };
     let info = gather(&heap, modules);
+    trust(&heap)?;
     if args.json {
         print_json("info", &info, &notes)
     } else {
@@ -115,7 +116,7 @@ pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
 
 fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
     let header = &heap.catalog.header;
-    let line = timeline(heap, &Query::default(), 1, &NoSymbols);
+    let line = overview(heap);
     let end = match &heap.ending {
         Ending::Clean(end) => Some(end),
         Ending::Unclean { .. } => None,

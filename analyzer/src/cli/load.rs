@@ -1,9 +1,9 @@
 //! Opening tapes: replay with a progress bar, notes about what is missing, names of instants.
 
-use super::args::{FilterArgs, StrictArg, SymbolArgs};
+use super::args::{FilterArgs, ReadingArgs, SymbolArgs};
 use super::Failure;
+use crate::index::{self, IndexPlace};
 use crate::query::{Filter, TapeTime, TimeSpec};
-use crate::replay::replay;
 use crate::symbols::{NoSymbols, Options, Resolver, Symbolizer};
 use crate::table::{Heap, Moment};
 use crate::tape::Tape;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// Work that takes longer shows how far it is.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Replays a tape.
-pub(super) fn load(path: &Path) -> Result<Heap, Failure> {
+/// Opens a tape: by its index, or by a replay.
+pub(super) fn load(path: &Path, place: &IndexPlace) -> Result<Heap, Failure> {
     let tape = Tape::open(path)?;
     let begun = Instant::now();
     let bar: Mutex<Option<ProgressBar>> = Mutex::new(None);
@@ -29,11 +29,26 @@ pub(super) fn load(path: &Path) -> Result<Heap, Failure> {
             bar.get_or_insert_with(|| new_bar(total)).set_position(done);
         }
     };
-    let heap = replay(&tape, &path.to_string_lossy(), &progress);
+    let heap = index::open(&tape, path, place, &progress);
     if let Some(bar) = bar.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         bar.finish_and_clear();
     }
-    Ok(heap)
+    Ok(heap?)
+}
+
+/// Refuses what was found by an index that turned out to be damaged on the way. The damage is repaired when the command runs again.
+pub(super) fn trust(heap: &Heap) -> Result<(), Failure> {
+    match heap.index.as_ref().filter(|index| index.is_bad()) {
+        Some(index) => Err(Failure::BadIndex(index.path().to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// The instant of that name.
+pub(super) fn resolve(time: &TimeSpec, heap: &Heap) -> Result<Moment, Failure> {
+    let found = time.resolve(heap);
+    trust(heap)?;
+    Ok(found?)
 }
 
 fn new_bar(total: u64) -> ProgressBar {
@@ -45,7 +60,7 @@ fn new_bar(total: u64) -> ProgressBar {
 }
 
 /// Says on stderr what is missing from a tape; with `--strict` that is a failure.
-pub(super) fn check(heap: &Heap, strict: &StrictArg) -> Result<Vec<String>, Failure> {
+pub(super) fn check(heap: &Heap, strict: &ReadingArgs) -> Result<Vec<String>, Failure> {
     let mut notes = heap.notes();
     let is_whole = notes.is_empty();
     notes.extend(heap.remark());
@@ -70,10 +85,10 @@ pub(super) fn parse(text: &str) -> Result<TapeTime, Failure> {
 }
 
 /// A tape and an instant of it; `default` when none is named.
-pub(super) fn load_at(text: &str, default: TimeSpec) -> Result<(Heap, Moment), Failure> {
+pub(super) fn load_at(text: &str, default: TimeSpec, reading: &ReadingArgs) -> Result<(Heap, Moment), Failure> {
     let TapeTime { file, time } = parse(text)?;
-    let heap = load(&file)?;
-    let moment = time.unwrap_or(default).resolve(&heap)?;
+    let heap = load(&file, &reading.place())?;
+    let moment = resolve(&time.unwrap_or(default), &heap)?;
     Ok((heap, moment))
 }
 

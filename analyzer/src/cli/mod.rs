@@ -26,31 +26,38 @@ use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(status) => status,
-        Err(failure) => failure.report(),
+    let command = Cli::parse().command;
+    let mut ended = run(&command);
+    // A command with two tapes may meet two damaged indexes.
+    for _ in 0..2 {
+        let Err(Failure::BadIndex(path)) = &ended else { break };
+        if std::fs::remove_file(path).is_err() {
+            break;
+        }
+        ended = run(&command);
     }
+    ended.unwrap_or_else(Failure::report)
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    match cli.command {
+fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
         // The status of a recording is that of the recorded program.
-        Command::Record(args) => return Ok(heaptape_collector::record(&args)),
-        Command::Mark { pid, name } => recorder::mark(pid, &name),
-        Command::Ctl { pid, action } => recorder::ctl(pid, action),
-        Command::Info(args) => info::info(&args),
-        Command::Verify(args) => verify::verify(&args),
-        Command::Timeline(args) => draw::timeline(&args),
-        Command::Snapshot(args) => stats::snapshot(&args),
-        Command::Diff(args) => compare::diff(&args),
-        Command::Leaks(args) => stats::leaks(&args),
-        Command::Tree(args) => stats::tree(&args),
-        Command::Arenas(args) => arenas::arenas(&args),
-        Command::Flamegraph(args) => draw::flamegraph(&args),
-        Command::Export(args) => export::export(&args),
-        Command::Completions { shell } => generate::completions(shell),
-        Command::Man { dir, force } => generate::man(&dir, force),
-        Command::Demo(args) => demo::demo(&args),
+        Command::Record(args) => return Ok(heaptape_collector::record(args)),
+        Command::Mark { pid, name } => recorder::mark(*pid, name),
+        Command::Ctl { pid, action } => recorder::ctl(*pid, *action),
+        Command::Info(args) => info::info(args),
+        Command::Verify(args) => verify::verify(args),
+        Command::Timeline(args) => draw::timeline(args),
+        Command::Snapshot(args) => stats::snapshot(args),
+        Command::Diff(args) => compare::diff(args),
+        Command::Leaks(args) => stats::leaks(args),
+        Command::Tree(args) => stats::tree(args),
+        Command::Arenas(args) => arenas::arenas(args),
+        Command::Flamegraph(args) => draw::flamegraph(args),
+        Command::Export(args) => export::export(args),
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Man { dir, force } => generate::man(dir, *force),
+        Command::Demo(args) => demo::demo(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

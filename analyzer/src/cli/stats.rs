@@ -1,7 +1,7 @@
 //! `snapshot`, `leaks` and `tree`.
 
 use super::args::{FilterArgs, LeaksArgs, QueryArgs, SnapshotArgs, Span, TreeArgs, UnitsArg};
-use super::load::{check, filter, load, load_at, resolver};
+use super::load::{self, check, filter, load, load_at, resolver, trust};
 use super::output::print;
 use super::Failure;
 use crate::query::{self, Group, Grouping, Key, LeakQuery, Query, Statistics, TimeSpec};
@@ -82,17 +82,18 @@ pub(super) fn print_json<R: Serialize>(kind: &str, report: &R, notes: &[String])
 
 pub(super) fn snapshot(args: &SnapshotArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
-    let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.query.scope.strict)?;
+    let (heap, moment) = load_at(&args.tape, TimeSpec::End, &args.query.scope.reading)?;
+    let notes = check(&heap, &args.query.scope.reading)?;
     check_types(&query, &heap)?;
     let report = query::snapshot(&heap, &moment, &query, &*resolver(&args.query.scope.symbols));
+    trust(&heap)?;
     show(&args.query, "snapshot", "at", report, &notes)
 }
 
 pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
     let query = query_of(&args.query)?;
-    let heap = load(&args.tape)?;
-    let notes = check(&heap, &args.query.scope.strict)?;
+    let heap = load(&args.tape, &args.query.scope.reading.place())?;
+    let notes = check(&heap, &args.query.scope.reading)?;
     let (born_from, born_until) = match &args.born {
         Some(span) => {
             let (from, until) = resolve(span, &heap)?;
@@ -100,7 +101,11 @@ pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
         }
         None => (None, None),
     };
-    let alive_at = args.alive_at.as_ref().map(|time| time.resolve(&heap)).transpose()?;
+    let alive_at = args
+        .alive_at
+        .as_ref()
+        .map(|time| load::resolve(time, &heap))
+        .transpose()?;
     let which = LeakQuery {
         born_from,
         born_until,
@@ -108,6 +113,7 @@ pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
     };
     check_types(&query, &heap)?;
     let report = query::leaks(&heap, &which, &query, &*resolver(&args.query.scope.symbols));
+    trust(&heap)?;
     let title = if which.alive_at.is_some() {
         "still alive at"
     } else {
@@ -118,7 +124,7 @@ pub(super) fn leaks(args: &LeaksArgs) -> Result<(), Failure> {
 
 /// The ends of a span, in their order.
 pub(super) fn resolve(span: &Span, heap: &Heap) -> Result<(Moment, Moment), Failure> {
-    let (from, until) = (span.from.resolve(heap)?, span.until.resolve(heap)?);
+    let (from, until) = (load::resolve(&span.from, heap)?, load::resolve(&span.until, heap)?);
     if from.cut > until.cut {
         return Err(Failure::Usage("the span A..B ends before it begins".to_owned()));
     }
@@ -141,8 +147,8 @@ pub(super) fn tree(args: &TreeArgs) -> Result<(), Failure> {
             args.least
         )));
     }
-    let (heap, moment) = load_at(&args.tape, TimeSpec::End)?;
-    let notes = check(&heap, &args.scope.strict)?;
+    let (heap, moment) = load_at(&args.tape, TimeSpec::End, &args.scope.reading)?;
+    let notes = check(&heap, &args.scope.reading)?;
     let query = Query {
         rows: args.rows,
         ..filter_query(&args.scope.filter)
@@ -157,6 +163,7 @@ pub(super) fn tree(args: &TreeArgs) -> Result<(), Failure> {
         args.depth,
         &*resolver(&args.scope.symbols),
     );
+    trust(&heap)?;
     if args.json {
         print_json("tree", &tree, &notes)
     } else {

@@ -5,6 +5,7 @@ use super::load::load;
 use super::output::print;
 use super::stats::print_json;
 use super::Failure;
+use crate::index::IndexPlace;
 use crate::table::Heap;
 use crate::text::Text;
 use heaptape_format::Ending;
@@ -41,7 +42,7 @@ struct DamageEntry {
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let heap = load(&args.tape)?;
+    let heap = load(&args.tape, &IndexPlace::Nowhere)?;
     let verdict = judge(&heap);
     if args.json {
         print_json("verify", &verdict, &[])?;

@@ -7,7 +7,7 @@ use super::snapshot::is_mapped;
 use super::stats::key_fields;
 use super::{Grouping, Instant, Key, Query};
 use crate::symbols::{Names, Resolver};
-use crate::table::{Domain, Heap, Level, MappingKind, MappingRow, Moment};
+use crate::table::{Domain, Heap, Item, Level, MappingKind, MappingRow, Moment};
 use crate::text::Text;
 use hashbrown::HashMap;
 use heaptape_format::{EventNo, ProcessIx};
@@ -95,27 +95,26 @@ pub fn arenas(heap: &Heap, moment: &Moment, below_percent: u32, query: &Query, r
     let space = Space::new(heap, moment);
     let mut live = vec![Level::default(); space.mapped.len()];
     let (mut inherited, mut outside) = (Level::default(), Level::default());
-    let mut inside: Vec<(usize, u32)> = Vec::new();
-    for row in 0..heap.allocations.born_before(moment.cut) as u32 {
-        if !heap.is_live(row, moment) {
-            continue;
-        }
-        let level = heap.level_of(row);
-        match space.find(row) {
-            Found::Mapped(arena) => {
-                live[arena].add(level);
-                inside.push((arena, row));
+    let mut inside: Vec<(usize, Item)> = Vec::new();
+    for piece in heap.candidates(moment.cut) {
+        heap.visit(&piece, moment.cut.get(), |item| {
+            if !heap.is_home_alive(item.thread, moment) {
+                return;
             }
-            Found::Inherited => inherited.add(level),
-            Found::Nowhere => {
-                if matches!(
-                    Domain::of(heap.allocations.api[row as usize]),
-                    Domain::PyMem | Domain::PyObj
-                ) {
-                    outside.add(level);
+            let level = heap.level(item);
+            match space.find(item) {
+                Found::Mapped(arena) => {
+                    live[arena].add(level);
+                    inside.push((arena, *item));
+                }
+                Found::Inherited => inherited.add(level),
+                Found::Nowhere => {
+                    if matches!(Domain::of(item.marks.api()), Domain::PyMem | Domain::PyObj) {
+                        outside.add(level);
+                    }
                 }
             }
-        }
+        });
     }
     let is_nearly_empty =
         |arena: usize| live[arena].size * 100 < u128::from(space.length(arena)) * u128::from(below_percent);
@@ -175,10 +174,9 @@ fn cut<T>(list: &mut Vec<T>, rows: usize) -> usize {
 }
 
 /// Groups the blocks in nearly empty arenas.
-fn holders(space: &Space<'_>, inside: &[(usize, u32)], query: &Query, resolver: &dyn Resolver) -> Vec<Holder> {
+fn holders(space: &Space<'_>, inside: &[(usize, Item)], query: &Query, resolver: &dyn Resolver) -> Vec<Holder> {
     let heap = space.heap;
-    let stack_of = |row: u32| heap.allocations.stack[row as usize];
-    let stacks = inside.iter().map(|&(_, row)| stack_of(row));
+    let stacks = inside.iter().map(|(_, item)| item.stack);
     let names = Names::of(heap, resolver, query.view, stacks.filter(|_| query.by.is_by_stack()));
     let mut keys = Keys::new(heap, &names, query);
     let mut known = HashMap::new();
@@ -186,9 +184,9 @@ fn holders(space: &Space<'_>, inside: &[(usize, u32)], query: &Query, resolver: 
     let mut holders: Vec<Holder> = Vec::new();
     // By arena: who has blocks in it.
     let mut residents: BTreeMap<usize, HashMap<usize, Level>> = BTreeMap::new();
-    for &(arena, row) in inside {
-        let stack = stack_of(row);
-        let facts = query.by.facts(heap, row, heap.process_of(row));
+    for &(arena, ref item) in inside {
+        let stack = item.stack;
+        let facts = query.by.facts(item, heap.catalog.process_of(item.thread));
         let holder = *known.entry((stack, facts)).or_insert_with(|| {
             let (key, function) = keys.key(stack, facts);
             *numbers.entry(key).or_insert_with_key(|key| {
@@ -203,7 +201,7 @@ fn holders(space: &Space<'_>, inside: &[(usize, u32)], query: &Query, resolver: 
             })
         });
         let resident = residents.entry(arena).or_default().entry(holder).or_default();
-        resident.add(heap.level_of(row));
+        resident.add(heap.level(item));
     }
     for (arena, residents) in residents {
         let mapped = space.level(arena);
@@ -263,9 +261,9 @@ impl<'a> Space<'a> {
         }
     }
 
-    fn find(&self, row: u32) -> Found {
-        let process = self.heap.process_of(row);
-        let address = self.heap.allocations.address[row as usize];
+    fn find(&self, item: &Item) -> Found {
+        let process = self.heap.catalog.process_of(item.thread);
+        let address = self.heap.allocations.address(item.row as usize).get();
         let after = self
             .mapped
             .partition_point(|arena| (arena.process, arena.start.get()) <= (process, address));

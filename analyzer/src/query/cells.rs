@@ -3,12 +3,11 @@
 use super::filter::RowFilter;
 use super::group::Facts;
 use super::{Filter, Grouping};
-use crate::table::{Heap, Level, Moment};
+use crate::table::{Heap, Item, Level, Moment, Piece};
 use crate::tape::StackIx;
 use hashbrown::HashMap;
 use heaptape_format::ProcessIx;
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// A sum over rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,25 +34,83 @@ impl Cell {
 /// Sums by stack and by what else the grouping needs.
 pub(crate) type Cells = HashMap<(StackIx, Facts), Cell>;
 
-/// Sums the rows of a range that `keep` accepts.
-pub(crate) fn sum_rows(
+/// No sum yet.
+const NONE: u32 = u32::MAX;
+
+/// Sums in the making. The usual grouping needs no hash: every stack has a place.
+struct Sums<'a> {
+    by: &'a Grouping,
+    /// By stack, which of `sums` is its own; for a grouping by stack alone.
+    places: Vec<u32>,
+    sums: Vec<(StackIx, Cell)>,
+    others: Cells,
+}
+
+impl<'a> Sums<'a> {
+    fn new(heap: &Heap, by: &'a Grouping) -> Sums<'a> {
+        let stacks = if by.is_by_stack_alone() {
+            heap.catalog.stacks.len()
+        } else {
+            0
+        };
+        Sums {
+            by,
+            places: vec![NONE; stacks],
+            sums: Vec::new(),
+            others: Cells::new(),
+        }
+    }
+
+    #[inline]
+    fn add(&mut self, item: &Item, process: Option<ProcessIx>, block: Level, is_doubtful: bool) {
+        let cell = match self.places.get_mut(item.stack.0 as usize) {
+            Some(place) => {
+                if *place == NONE {
+                    *place = self.sums.len() as u32;
+                    self.sums.push((item.stack, Cell::default()));
+                }
+                &mut self.sums[*place as usize].1
+            }
+            None => {
+                let facts = self.by.facts(item, process);
+                self.others.entry((item.stack, facts)).or_default()
+            }
+        };
+        cell.add(block, is_doubtful);
+    }
+
+    fn finish(mut self) -> Cells {
+        let sums = self.sums.into_iter();
+        self.others
+            .extend(sums.map(|(stack, cell)| ((stack, Facts::default()), cell)));
+        self.others
+    }
+}
+
+/// Sums the rows of some pieces, of those that were not freed before an event, that `keep` accepts.
+pub(crate) fn sum_pieces(
     heap: &Heap,
-    range: Range<usize>,
+    pieces: &[Piece],
+    not_before: u64,
     by: &Grouping,
-    keep: impl Fn(u32) -> bool + Sync,
+    keep: impl Fn(&Item) -> bool + Sync,
     is_doubtful: impl Fn(u32) -> bool + Sync,
 ) -> Cells {
-    let rows = &heap.allocations;
-    (range.start as u32..range.end as u32)
-        .into_par_iter()
-        .with_min_len(1 << 16)
-        .fold(Cells::new, |mut cells, row| {
-            if keep(row) {
-                let key = (rows.stack[row as usize], by.facts(heap, row, heap.process_of(row)));
-                cells.entry(key).or_default().add(heap.level_of(row), is_doubtful(row));
-            }
-            cells
-        })
+    pieces
+        .par_iter()
+        .fold(
+            || Sums::new(heap, by),
+            |mut sums, piece| {
+                heap.visit(piece, not_before, |item| {
+                    if keep(item) {
+                        let process = heap.catalog.process_of(item.thread);
+                        sums.add(item, process, heap.level(item), is_doubtful(item.row));
+                    }
+                });
+                sums
+            },
+        )
+        .map(Sums::finish)
         .reduce(Cells::new, |a, b| {
             let (mut into, from) = if a.len() < b.len() { (b, a) } else { (a, b) };
             for (key, cell) in from {
@@ -66,21 +123,21 @@ pub(crate) fn sum_rows(
 /// Sums what is alive at a moment.
 pub(crate) fn sum_live(heap: &Heap, moment: &Moment, filter: &Filter, by: &Grouping) -> Cells {
     let wanted: RowFilter<'_> = filter.rows(heap);
-    let range = 0..heap.allocations.born_before(moment.cut);
-    let mut cells = sum_rows(
+    let mut cells = sum_pieces(
         heap,
-        range,
+        &heap.candidates(moment.cut),
+        moment.cut.get(),
         by,
-        |row| wanted.accepts(row) && heap.is_live(row, moment),
+        |item| wanted.accepts(item) && heap.is_home_alive(item.thread, moment),
         |row| heap.is_doubtful(row, moment),
     );
     if filter.inherited {
         for process in (0..heap.catalog.processes.len() as u32).map(ProcessIx) {
             if wanted.accepts_process(process) {
-                heap.inherited(process, moment, |row| {
-                    if wanted.accepts_inherited(row) {
-                        let key = (heap.allocations.stack[row as usize], by.facts(heap, row, Some(process)));
-                        cells.entry(key).or_default().add(heap.level_of(row), false);
+                heap.inherited_items(process, moment, |item| {
+                    if wanted.accepts_inherited(item) {
+                        let key = (item.stack, by.facts(item, Some(process)));
+                        cells.entry(key).or_default().add(heap.level(item), false);
                     }
                 });
             }

@@ -2,6 +2,7 @@
 
 use super::kind::{Kind, TypeShare};
 use crate::table::{Domain, Heap, Level};
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// What one allocator gave out.
@@ -26,29 +27,49 @@ pub struct Domains {
     pub types_at_end: TypeShare,
 }
 
+/// What is summed up.
+#[derive(Clone, Default)]
+struct Sums {
+    /// By domain: allocated, and alive at the end.
+    levels: [(Level, Level); Domain::ALL.len()],
+    types: TypeShare,
+    types_at_end: TypeShare,
+}
+
 /// Sums the whole recording by allocator.
 pub fn domains(heap: &Heap) -> Domains {
-    let mut rows = Domain::ALL.map(|domain| DomainRow {
-        domain,
-        allocated: Level::default(),
-        end: Level::default(),
-    });
-    let (mut types, mut types_at_end) = (TypeShare::default(), TypeShare::default());
     let end = heap.end();
-    for row in 0..heap.allocations.len() as u32 {
-        let level = heap.level_of(row);
-        let kind = Kind::of_row(heap, row);
-        let domain = &mut rows[Domain::of(heap.allocations.api[row as usize]) as usize];
-        domain.allocated.add(level);
-        types.add(kind, level);
-        if heap.is_live(row, &end) {
-            domain.end.add(level);
-            types_at_end.add(kind, level);
-        }
-    }
+    let sums = heap
+        .pieces(0..heap.allocations.len())
+        .par_iter()
+        .fold(Sums::default, |mut sums, piece| {
+            heap.visit(piece, 0, |item| {
+                let level = heap.level(item);
+                let kind = Kind::of_item(item);
+                let (allocated, at_end) = &mut sums.levels[Domain::of(item.marks.api()) as usize];
+                allocated.add(level);
+                sums.types.add(kind, level);
+                if item.death >= end.cut.get() && heap.is_home_alive(item.thread, &end) {
+                    at_end.add(level);
+                    sums.types_at_end.add(kind, level);
+                }
+            });
+            sums
+        })
+        .reduce(Sums::default, |mut sums, other| {
+            for (into, from) in sums.levels.iter_mut().zip(other.levels) {
+                into.0.add(from.0);
+                into.1.add(from.1);
+            }
+            sums.types.merge(other.types);
+            sums.types_at_end.merge(other.types_at_end);
+            sums
+        });
+    let rows = Domain::ALL.into_iter().zip(sums.levels);
+    let rows = rows.map(|(domain, (allocated, end))| DomainRow { domain, allocated, end });
     Domains {
-        rows: rows.into_iter().filter(|row| row.allocated.count > 0).collect(),
-        types,
-        types_at_end,
+        rows: rows.filter(|row| row.allocated.count > 0).collect(),
+        types: sums.types,
+        types_at_end: sums.types_at_end,
     }
 }

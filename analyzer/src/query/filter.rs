@@ -1,7 +1,7 @@
 //! Which allocations a question is about.
 
 use crate::symbols::Place;
-use crate::table::{Domain, Heap};
+use crate::table::{Domain, Heap, Item};
 use crate::text::Text;
 use globset::{Glob, GlobMatcher};
 use heaptape_format::{AllocApi, ProcessIx};
@@ -156,7 +156,7 @@ impl Filter {
     }
 
     /// Prepares the part of the filter that concerns rows for one heap.
-    pub(crate) fn rows<'a>(&'a self, heap: &'a Heap) -> RowFilter<'a> {
+    pub(crate) fn rows<'a>(&'a self, heap: &Heap) -> RowFilter<'a> {
         let processes: Vec<bool> = heap
             .catalog
             .processes
@@ -197,7 +197,6 @@ impl Filter {
         let kinds = heap.catalog.types.iter().map(is_type_wanted).collect();
         RowFilter {
             filter: self,
-            heap,
             processes,
             threads,
             apis,
@@ -216,7 +215,6 @@ fn is_glob_match(glob: &str, texts: &[&str]) -> bool {
 /// A filter on rows, with the selections of threads, processes and entry points looked up beforehand.
 pub(crate) struct RowFilter<'a> {
     filter: &'a Filter,
-    heap: &'a Heap,
     processes: Vec<bool>,
     /// By thread: whether its process and itself are wanted.
     threads: Vec<(bool, bool)>,
@@ -227,16 +225,16 @@ pub(crate) struct RowFilter<'a> {
 
 impl RowFilter<'_> {
     /// Whether a row is wanted.
-    pub(crate) fn accepts(&self, row: u32) -> bool {
-        let thread = self.heap.allocations.thread[row as usize];
+    pub(crate) fn accepts(&self, item: &Item) -> bool {
+        let thread = item.thread;
         let by_default = (self.filter.processes.is_empty(), self.filter.threads.is_empty());
         let (process, thread) = self.threads.get(thread.get() as usize).copied().unwrap_or(by_default);
-        process && thread && self.accepts_block(row)
+        process && thread && self.accepts_block(item)
     }
 
     /// Whether a row that another process inherited is wanted: the thread that allocated it is the parent's.
-    pub(crate) fn accepts_inherited(&self, row: u32) -> bool {
-        self.filter.threads.is_empty() && self.accepts_block(row)
+    pub(crate) fn accepts_inherited(&self, item: &Item) -> bool {
+        self.filter.threads.is_empty() && self.accepts_block(item)
     }
 
     /// Whether a process is wanted.
@@ -244,12 +242,11 @@ impl RowFilter<'_> {
         self.processes.get(process.get() as usize).copied().unwrap_or(false)
     }
 
-    fn accepts_block(&self, row: u32) -> bool {
-        let rows = &self.heap.allocations;
-        let size = rows.size[row as usize];
-        size >= self.filter.min_size
-            && self.filter.max_size.is_none_or(|most| size <= most)
-            && self.apis[rows.api[row as usize] as usize]
-            && (self.filter.types.is_empty() || self.kinds[rows.kind[row as usize].get() as usize])
+    #[inline]
+    fn accepts_block(&self, item: &Item) -> bool {
+        item.size >= self.filter.min_size
+            && self.filter.max_size.is_none_or(|most| item.size <= most)
+            && self.apis[item.marks.api() as usize]
+            && (self.filter.types.is_empty() || self.kinds[item.kind.get() as usize])
     }
 }

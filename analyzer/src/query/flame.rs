@@ -1,6 +1,6 @@
 //! Folded stacks: every stack with what it holds, for flame graphs.
 
-use super::cells::{sum_live, sum_rows, Cells};
+use super::cells::{sum_live, sum_pieces, Cells};
 use super::stats::accepted_stacks;
 use super::{Grouping, Query};
 use crate::symbols::{Names, Resolver};
@@ -67,7 +67,8 @@ pub fn flame(heap: &Heap, span: &Span, query: &Query, resolver: &dyn Resolver) -
             let wanted = query.filter.rows(heap);
             let first = heap.allocations.born_before(from.cut);
             let last = heap.allocations.born_before(until.cut).max(first);
-            sum_rows(heap, first..last, &by, |row| wanted.accepts(row), |_| false)
+            let pieces = heap.pieces(first..last);
+            sum_pieces(heap, &pieces, 0, &by, |item| wanted.accepts(item), |_| false)
         }
     };
     let mut lines = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! What rows of a report are made of.
 
 use super::kind::Kind;
-use crate::table::{Domain, Heap};
+use crate::table::{Domain, Item};
 use heaptape_format::ProcessIx;
 use serde::{Serialize, Serializer};
 use std::fmt;
@@ -83,16 +83,14 @@ impl Group {
     }
 
     /// That fact; `process` is whose copy is counted.
-    fn fact(self, heap: &Heap, row: u32, process: Option<ProcessIx>) -> u64 {
-        let rows = &heap.allocations;
-        let row = row as usize;
+    fn fact(self, item: &Item, process: Option<ProcessIx>) -> u64 {
         match self {
-            Group::Thread => u64::from(rows.thread[row].get()),
+            Group::Thread => u64::from(item.thread.get()),
             Group::Process => process.map_or(u64::from(u32::MAX), |process| u64::from(process.get())),
-            Group::Api => rows.api[row] as u64,
-            Group::Domain => Domain::of(rows.api[row]) as u64,
-            Group::Size => rows.size[row],
-            Group::Type => u64::from(Kind::of_row(heap, row as u32).number()),
+            Group::Api => item.marks.api() as u64,
+            Group::Domain => Domain::of(item.marks.api()) as u64,
+            Group::Size => item.size,
+            Group::Type => u64::from(Kind::of_item(item).number()),
             Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library => 0,
         }
     }
@@ -135,16 +133,21 @@ impl Grouping {
         &self.0
     }
 
+    /// Whether nothing but the stack has a part in the key.
+    pub(crate) fn is_by_stack_alone(&self) -> bool {
+        self.0.iter().all(|group| group.is_by_stack())
+    }
+
     /// Whether the stack has a part in the key.
     pub fn is_by_stack(&self) -> bool {
         self.0.iter().any(|group| group.is_by_stack())
     }
 
     /// All that a row's key needs, besides its stack.
-    pub(crate) fn facts(&self, heap: &Heap, row: u32, process: Option<ProcessIx>) -> Facts {
+    pub(crate) fn facts(&self, item: &Item, process: Option<ProcessIx>) -> Facts {
         let fold = |packed: u128, group: &Group| match group.bits() {
             0 => packed,
-            bits => packed << bits | u128::from(group.fact(heap, row, process)),
+            bits => packed << bits | u128::from(group.fact(item, process)),
         };
         Facts(self.0.iter().fold(0, fold))
     }

@@ -1,6 +1,6 @@
 //! What blocks hold: objects of a type, or something without one.
 
-use crate::table::{Domain, Heap, Level};
+use crate::table::{Domain, Item, Level};
 use heaptape_format::TypeIx;
 use serde::Serialize;
 
@@ -22,9 +22,8 @@ impl Kind {
     }
 
     /// What a row of the table holds.
-    pub(crate) fn of_row(heap: &Heap, row: u32) -> Kind {
-        let rows = &heap.allocations;
-        Kind::of(rows.kind[row as usize], Domain::of(rows.api[row as usize]))
+    pub(crate) fn of_item(item: &Item) -> Kind {
+        Kind::of(item.kind, Domain::of(item.marks.api()))
     }
 
     /// Types count up, so the highest numbers are free for what has none.
@@ -51,6 +50,11 @@ pub struct TypeShare {
 }
 
 impl TypeShare {
+    pub(crate) fn merge(&mut self, other: TypeShare) {
+        self.objects.add(other.objects);
+        self.untyped.add(other.untyped);
+    }
+
     pub(crate) fn add(&mut self, kind: Kind, level: Level) {
         if kind == Kind::Untyped(Domain::PyObj) {
             self.untyped.add(level);

@@ -1,10 +1,10 @@
 //! What was born in a span and never freed.
 
-use super::cells::sum_rows;
+use super::cells::sum_pieces;
 use super::stats::{gather, statistics};
 use super::{Instant, Query, Statistics};
 use crate::symbols::Resolver;
-use crate::table::{Heap, Moment};
+use crate::table::{Heap, Item, Moment, NEVER};
 
 /// Which blocks count as leaked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,15 +29,22 @@ pub fn leaks(heap: &Heap, which: &LeakQuery, query: &Query, resolver: &dyn Resol
         .born_before(which.born_until.unwrap_or(end).cut)
         .max(first);
     let wanted = query.filter.rows(heap);
-    let is_leak = |row: u32| match &which.alive_at {
-        Some(moment) => heap.is_live(row, moment),
-        None => heap.allocations.death[row as usize] == crate::table::NEVER.get(),
+    let (pieces, not_before) = match &which.alive_at {
+        Some(moment) => (heap.candidates(moment.cut), moment.cut),
+        None => (heap.never_freed(first..last), NEVER),
     };
-    let cells = sum_rows(
+    let is_leak = |item: &Item| {
+        (first..last).contains(&(item.row as usize))
+            && which
+                .alive_at
+                .is_none_or(|moment| heap.is_home_alive(item.thread, &moment))
+    };
+    let cells = sum_pieces(
         heap,
-        first..last,
+        &pieces,
+        not_before.get(),
         &query.by,
-        |row| wanted.accepts(row) && is_leak(row),
+        |item| wanted.accepts(item) && is_leak(item),
         |row| heap.is_doubtful(row, &at),
     );
     let groups = gather(heap, &cells, query, resolver);

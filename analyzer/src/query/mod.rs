@@ -30,5 +30,5 @@ pub use moment::{NoSuchTime, NotATime, TapeTime, TimeSpec, GRAMMAR};
 pub use site::is_wrapper;
 pub use snapshot::{mapped, snapshot, MappedRow};
 pub use stats::{Instant, Query, Row, Statistics};
-pub use timeline::{timeline, MarkerPoint, PeakPoint, Point, SamplePoint, Timeline};
+pub use timeline::{overview, timeline, MarkerPoint, PeakPoint, Point, SamplePoint, Timeline};
 pub use tree::{tree, Node, Tree};

@@ -3,8 +3,8 @@
 use super::stats::accepted_stacks;
 use super::{Instant, Query};
 use crate::report;
-use crate::symbols::{Names, Resolver};
-use crate::table::{Heap, Level, Sweep, NEVER};
+use crate::symbols::{Names, NoSymbols, Resolver};
+use crate::table::{Heap, Level, Moment, Sweep, NEVER};
 use crate::tape::StackIx;
 use crate::text::Text;
 use hashbrown::HashMap;
@@ -82,19 +82,19 @@ pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resol
     let columns = columns.max(1);
     let duration = heap.duration();
     let wanted = query.filter.rows(heap);
-    let rows = &heap.allocations;
     let accepted = if query.filter.has_patterns() {
-        let mut stacks: Vec<StackIx> = rows.stack.clone();
-        stacks.sort_unstable();
-        stacks.dedup();
-        let names = Names::of(heap, resolver, query.view, stacks.iter().copied());
-        accepted_stacks(heap, &names, query, stacks.into_iter())
+        let stacks = || (0..heap.catalog.stacks.len() as u32).map(StackIx);
+        let mut is_used = vec![false; stacks().len()];
+        for piece in heap.pieces(0..heap.allocations.len()) {
+            heap.visit(&piece, 0, |item| is_used[item.stack.0 as usize] = true);
+        }
+        let used = || stacks().filter(|stack| is_used[stack.0 as usize]);
+        let names = Names::of(heap, resolver, query.view, used());
+        accepted_stacks(heap, &names, query, used())
     } else {
         vec![true; heap.catalog.stacks.len()]
     };
-    let sweep = Sweep::new(heap, |row| {
-        wanted.accepts(row) && accepted[rows.stack[row as usize].0 as usize]
-    });
+    let sweep = Sweep::new(heap, |item| wanted.accepts(item) && accepted[item.stack.0 as usize]);
 
     let ends: Vec<(u64, EventNo)> = (1..=columns)
         .map(|column| {
@@ -124,19 +124,61 @@ pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resol
     for (point, mapped) in points.iter_mut().zip(mapped_at(heap, &ends)) {
         point.mapped = mapped;
     }
-    let marker_levels = markers.finish();
+    let levels: Vec<Level> = markers.finish().iter().map(|point| point.live).collect();
+    Timeline {
+        tape: heap.name.clone(),
+        span: [Instant::of(heap, &heap.start()), Instant::of(heap, &heap.end())],
+        end: points.last().map(|point| point.live).unwrap_or_default(),
+        points,
+        peak: peak.map(|(event, live)| PeakPoint {
+            at: Instant::of(heap, &heap.after(event)),
+            live,
+        }),
+        markers: marker_points(heap, &levels),
+        samples: samples(heap),
+    }
+}
+
+/// Instants whose levels are summed up one by one; for more, one walk over all events is faster.
+const FEW: usize = 200;
+
+/// The timeline without its points: peak, end, markers and samples, which need no walk over all events.
+pub fn overview(heap: &Heap) -> Timeline {
+    let cuts = marker_cuts(heap);
+    if cuts.len() > FEW {
+        let whole = timeline(heap, &Query::default(), 1, &NoSymbols);
+        return Timeline {
+            points: Vec::new(),
+            ..whole
+        };
+    }
+    let at = |cut: EventNo| Moment { cut, ..heap.start() };
+    let levels: Vec<Level> = cuts.iter().map(|&(_, cut)| heap.live_level(&at(cut))).collect();
+    Timeline {
+        tape: heap.name.clone(),
+        span: [Instant::of(heap, &heap.start()), Instant::of(heap, &heap.end())],
+        points: Vec::new(),
+        peak: heap.peak().map(|(moment, live)| PeakPoint {
+            at: Instant::of(heap, &moment),
+            live,
+        }),
+        end: heap.live_level(&heap.end()),
+        markers: marker_points(heap, &levels),
+        samples: samples(heap),
+    }
+}
+
+/// The markers, given their levels in the order of events.
+fn marker_points(heap: &Heap, levels: &[Level]) -> Vec<MarkerPoint> {
     let mut counts: BTreeMap<&Text, usize> = BTreeMap::new();
     let mut order: Vec<usize> = (0..heap.catalog.markers.len()).collect();
     order.sort_by_key(|&index| heap.catalog.markers[index].at);
     let mut level_of = vec![Level::default(); order.len()];
-    for (index, point) in order.into_iter().zip(&marker_levels) {
-        level_of[index] = point.live;
+    for (index, &level) in order.into_iter().zip(levels) {
+        level_of[index] = level;
     }
-    let markers = heap
-        .catalog
-        .markers
-        .iter()
-        .zip(level_of)
+    let markers = heap.catalog.markers.iter().zip(level_of);
+    markers
         .map(|(marker, live)| {
             let number = counts.entry(&marker.name).or_insert(0);
             *number += 1;
@@ -151,19 +193,7 @@ pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resol
                 live,
             }
         })
-        .collect();
-    Timeline {
-        tape: heap.name.clone(),
-        span: [Instant::of(heap, &heap.start()), Instant::of(heap, &heap.end())],
-        end: points.last().map(|point| point.live).unwrap_or_default(),
-        points,
-        peak: peak.map(|(event, live)| PeakPoint {
-            at: Instant::of(heap, &heap.after(event)),
-            live,
-        }),
-        markers,
-        samples: samples(heap),
-    }
+        .collect()
 }
 
 /// The instants of the markers, in the order of events.

@@ -6,7 +6,7 @@
 
 use crate::table::{AllocIx, Allocations, Counters, InheritedDeath, Lineage};
 use crate::tape::Catalog;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use heaptape_format::{Address, EventNo, ProcessIx};
 use rayon::prelude::*;
 
@@ -68,13 +68,45 @@ struct History<'a> {
     first_touch: HashMap<(ProcessIx, Address), EventNo>,
 }
 
+/// Addresses that forked processes touched: only the rows there matter, a few of many.
+struct Touched {
+    addresses: HashSet<Address>,
+    /// By hash: whether any such address may be in the set.
+    hints: Vec<bool>,
+}
+
+const HINT_BITS: u32 = 17;
+
+impl Touched {
+    fn new(touches: &[Touch]) -> Touched {
+        let mut hints = vec![false; 1 << HINT_BITS];
+        for touch in touches {
+            hints[Touched::hint(touch.address)] = true;
+        }
+        Touched {
+            addresses: touches.iter().map(|touch| touch.address).collect(),
+            hints,
+        }
+    }
+
+    fn hint(address: Address) -> usize {
+        (address.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - HINT_BITS)) as usize
+    }
+
+    fn has(&self, address: Address) -> bool {
+        self.hints[Touched::hint(address)] && self.addresses.contains(&address)
+    }
+}
+
 impl<'a> History<'a> {
     fn new(rows: &'a Allocations, touches: &[Touch], catalog: &Catalog) -> History<'a> {
+        let touched = Touched::new(touches);
         let mut by_home: Vec<_> = (0..rows.len())
             .into_par_iter()
+            .filter(|&row| touched.has(rows.address(row)))
             .filter_map(|row| {
-                let process = catalog.process_of(rows.thread[row])?;
-                Some((process, Address(rows.address[row]), AllocIx(row as u32)))
+                let process = catalog.process_of(rows.thread(row))?;
+                Some((process, rows.address(row), AllocIx(row as u32)))
             })
             .collect();
         by_home.par_sort_unstable();
@@ -94,7 +126,7 @@ impl<'a> History<'a> {
         let mut alive = true;
         for (ancestor, fork) in lineage.ancestors(process) {
             if let Some(row) = self.last_born(ancestor, address, fork) {
-                return Some((row, alive && self.rows.death[row.0 as usize] >= fork.get()));
+                return Some((row, alive && self.rows.death(row.0 as usize) >= fork));
             }
             // The ancestor may have ended a block that it had inherited itself; then nothing alive comes down from further up.
             alive &= self
@@ -109,7 +141,7 @@ impl<'a> History<'a> {
     fn last_born(&self, process: ProcessIx, address: Address, before: EventNo) -> Option<AllocIx> {
         let after = self.by_home.partition_point(|&(owner, at, row)| {
             (owner, at) < (process, address)
-                || (owner, at) == (process, address) && self.rows.birth[row.0 as usize] < before.get()
+                || (owner, at) == (process, address) && self.rows.birth(row.0 as usize) < before
         });
         let (owner, at, row) = *self.by_home.get(after.checked_sub(1)?)?;
         ((owner, at) == (process, address)).then_some(row)

@@ -1,13 +1,14 @@
-//! Frees matched to allocations, in parallel by address.
+//! Frees matched to allocations of other blocks of events, in parallel by address.
 //!
 //! All operations on one address of one process go to one shard, which does them in the order of events and knows, for every address
 //! ever used, the row that was last born there. So a free finds its block however far back it was born, and the result cannot depend
 //! on the number of threads. A shard needs no knowledge of the others: a moving `realloc` touches two of them, and its halves are
 //! joined afterwards by their events.
 
-use super::block::Digest;
+use super::block::{Digest, Move};
 use super::inherit::{self, Touch};
-use crate::table::{AllocIx, Allocations, Counters, Flags, InheritedDeath, NEVER};
+use super::rows::Rows;
+use crate::table::{AllocIx, Allocations, Counters, InheritedDeath};
 use crate::tape::Catalog;
 use hashbrown::HashMap;
 use heaptape_format::record::ProcessOrigin;
@@ -20,30 +21,32 @@ pub(super) const SHARDS: usize = 32;
 /// The address space of threads that the tape does not describe.
 pub(super) const NOBODY: ProcessIx = ProcessIx(u32::MAX);
 
-/// What an operation does to the block at its address.
+/// What an operation does to the block at its address. Births have a number within their block of events, and may be dead again at its end.
 #[derive(Clone, Copy)]
 pub(super) enum Fate {
-    /// A block is born; the number of the birth within its block of events.
-    Born(u32),
+    /// A block is born.
+    Born { number: u32, is_alive: bool, size: u64 },
     /// Freed.
     Freed,
     /// Freed by a `realloc` that moves it.
     MovedOut,
     /// Replaced where it is by a `realloc`.
-    Resized(u32),
+    Resized { number: u32, is_alive: bool, size: u64 },
     /// It lives on, and what it holds is known now.
     Typed(TypeIx),
 }
 
 #[derive(Clone, Copy)]
 pub(super) struct HeapOp {
-    pub event: EventNo,
+    /// Within its block.
+    pub event: u32,
     pub process: ProcessIx,
     pub address: Address,
     pub fate: Fate,
 }
 
 /// The shard of an address. Low bits are alignment, so they are mixed with higher ones.
+#[inline]
 pub(super) fn shard_of(process: ProcessIx, address: Address) -> usize {
     let mixed = (address.get() ^ u64::from(process.get()) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 59) as usize
@@ -54,21 +57,17 @@ pub(super) fn shard_of(process: ProcessIx, address: Address) -> usize {
 struct Last {
     /// [`AllocIx::NONE`]: the address was touched, but nothing was born there yet.
     row: AllocIx,
-    alive: bool,
-}
-
-/// A row that ended.
-struct Death {
-    row: AllocIx,
-    event: EventNo,
-    /// Not by a free: something else was born at its address.
-    lost_free: bool,
+    is_alive: bool,
+    size: u64,
 }
 
 #[derive(Default)]
 struct Shard {
     last: HashMap<(ProcessIx, Address), Last>,
-    deaths: Vec<Death>,
+    /// Rows that died, of those whose death has to be noted elsewhere than in its column.
+    wide_deaths: Vec<(u32, u64)>,
+    /// Rows whose end was no free: something else was born at their address.
+    lost: Vec<AllocIx>,
     /// Rows that succeed another in place: (new, old).
     resized: Vec<(AllocIx, AllocIx)>,
     /// Which row a `MoveOut` ended.
@@ -84,41 +83,59 @@ struct Shard {
 }
 
 impl Shard {
-    /// Does one operation; `first_row` is the row of birth number 0 of its block.
-    fn apply(&mut self, op: &HeapOp, first_row: u32, is_forked: bool) {
+    /// Does one operation of a digest; `first_row` is the row of its birth number 0.
+    #[inline]
+    fn apply(&mut self, op: &HeapOp, digest: &Digest, first_row: u32, is_forked: bool, rows: &Rows) {
         let HeapOp {
-            event,
-            process,
-            address,
-            fate,
+            process, address, fate, ..
         } = *op;
-        let before = self.last.get(&(process, address)).copied();
-        let born = match fate {
-            Fate::Born(number) | Fate::Resized(number) => Some(AllocIx(first_row.saturating_add(number))),
-            Fate::Freed | Fate::MovedOut => None,
+        let event = EventNo(digest.first_event.get() + u64::from(op.event));
+        let place = (process, address);
+        let entry = self.last.entry(place);
+        let before = match &entry {
+            hashbrown::hash_map::Entry::Occupied(entry) => Some(*entry.get()),
+            hashbrown::hash_map::Entry::Vacant(_) => None,
+        };
+        let is_free = !matches!(fate, Fate::Born { .. });
+        let after = match fate {
             Fate::Typed(kind) => {
                 // What a forked process says of a block that it inherited, its parent says of the original.
-                self.typed
-                    .extend(before.filter(|last| last.alive).map(|last| (last.row, kind)));
+                let typed = before.filter(|last| last.is_alive).map(|last| (last.row, kind));
+                self.typed.extend(typed);
                 return;
             }
+            Fate::Born { number, is_alive, size } | Fate::Resized { number, is_alive, size } => Some(Last {
+                row: AllocIx(first_row + number),
+                is_alive,
+                size,
+            }),
+            Fate::Freed | Fate::MovedOut if before.is_some() || is_forked => Some(Last {
+                row: before.map_or(AllocIx::NONE, |last| last.row),
+                is_alive: false,
+                size: 0,
+            }),
+            Fate::Freed | Fate::MovedOut => None,
         };
-        let is_free = !matches!(fate, Fate::Born(_));
+        if let Some(after) = after {
+            entry.insert(after);
+        }
         match before {
-            Some(Last { row, alive: true }) => {
-                self.deaths.push(Death {
-                    row,
-                    event,
-                    lost_free: !is_free,
-                });
-                match (fate, born) {
-                    (Fate::Resized(_), Some(new)) => self.resized.push((new, row)),
+            Some(Last {
+                row,
+                is_alive: true,
+                size,
+            }) => {
+                self.wide_deaths.extend(rows.die(row, event));
+                digest.subtract(op.event, size);
+                match (fate, after) {
+                    (Fate::Resized { .. }, Some(new)) => self.resized.push((new.row, row)),
                     (Fate::MovedOut, _) => self.moved_out.push((event, row)),
                     _ => {}
                 }
                 if is_free {
                     self.frees += 1;
                 } else {
+                    self.lost.push(row);
                     self.lost_frees += 1;
                 }
             }
@@ -134,16 +151,6 @@ impl Shard {
             None | Some(Last { row: AllocIx::NONE, .. }) => self.unknown_frees += u64::from(is_free),
             Some(_) => self.double_frees += u64::from(is_free),
         }
-        let after = match born {
-            Some(row) => Last { row, alive: true },
-            None => Last {
-                row: before.map_or(AllocIx::NONE, |last| last.row),
-                alive: false,
-            },
-        };
-        if before.is_some() || born.is_some() || is_forked {
-            self.last.insert((process, address), after);
-        }
     }
 }
 
@@ -154,7 +161,7 @@ pub(super) struct Matcher {
     forked: Vec<bool>,
     /// What the last `MoveOut` of each thread ended, until its `MoveIn` comes.
     moving: HashMap<ThreadIx, Option<AllocIx>>,
-    overflow: u64,
+    frees: u64,
 }
 
 impl Matcher {
@@ -168,50 +175,47 @@ impl Matcher {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             forked,
             moving: HashMap::new(),
-            overflow: 0,
+            frees: 0,
         }
     }
 
-    fn is_forked(&self, process: ProcessIx) -> bool {
-        self.forked.get(process.get() as usize).copied().unwrap_or(false)
-    }
-
-    /// Takes the next blocks of events, in their order.
-    pub(super) fn take(&mut self, mut digests: Vec<Digest>, rows: &mut Allocations) {
-        let mut first_rows = Vec::with_capacity(digests.len());
-        for digest in &mut digests {
-            first_rows.push(rows.len() as u32);
-            let room = (u32::MAX - 1) as usize - rows.len();
-            if digest.births.len() > room {
-                self.overflow += digest.births.len() as u64;
-                digest.drop_heap();
-            }
-            append(rows, digest);
-        }
+    /// Takes the next blocks of events, in their order, whose births are rows already: each from its first row on.
+    pub(super) fn take(&mut self, digests: &[Digest], first_rows: &[u32], rows: &mut Rows) {
         let any_forked = self.forked.contains(&true);
-        let mut shards = std::mem::take(&mut self.shards);
-        shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
-            for (digest, &first) in digests.iter().zip(&first_rows) {
+        let forked = &self.forked;
+        let is_forked = |process: ProcessIx| forked.get(process.get() as usize).copied().unwrap_or(false);
+        let shared = &*rows;
+        self.shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
+            for (digest, &first) in digests.iter().zip(first_rows) {
                 for op in &digest.ops[index] {
-                    shard.apply(op, first, any_forked && self.is_forked(op.process));
+                    shard.apply(op, digest, first, any_forked && is_forked(op.process), shared);
                 }
             }
         });
-        self.shards = shards;
-        self.record_deaths(rows);
         let mut ended: HashMap<EventNo, AllocIx> = HashMap::new();
         for shard in &mut self.shards {
+            shard.lost.drain(..).for_each(|row| rows.lose(row));
+            shard.typed.drain(..).for_each(|(row, kind)| rows.set_kind(row, kind));
+            rows.wide_death.append(&mut shard.wide_deaths);
+            rows.predecessor.append(&mut shard.resized);
             ended.extend(shard.moved_out.drain(..));
         }
-        for (digest, &first) in digests.iter().zip(&first_rows) {
-            for &(thread, half) in &digest.moves {
-                match half {
-                    Err(event) => {
-                        self.moving.insert(thread, ended.get(&event).copied());
+        for (digest, &first) in digests.iter().zip(first_rows) {
+            self.frees += digest.frees;
+            let row = |number: u32| AllocIx(first + number);
+            let resized = digest.resized.iter();
+            rows.predecessor.extend(resized.map(|&(new, old)| (row(new), row(old))));
+            for (thread, half) in &digest.moves {
+                match *half {
+                    Move::Out(event) => {
+                        self.moving.insert(*thread, ended.get(&event).copied());
                     }
-                    Ok(number) => {
-                        if let Some(old) = self.moving.remove(&thread).flatten() {
-                            rows.predecessor[(first + number) as usize] = old;
+                    Move::OutOf(number) => {
+                        self.moving.insert(*thread, Some(row(number)));
+                    }
+                    Move::Into(number) => {
+                        if let Some(old) = self.moving.remove(thread).flatten() {
+                            rows.predecessor.push((row(number), old));
                         }
                     }
                 }
@@ -219,26 +223,10 @@ impl Matcher {
         }
     }
 
-    fn record_deaths(&mut self, rows: &mut Allocations) {
-        for shard in &mut self.shards {
-            for Death { row, event, lost_free } in shard.deaths.drain(..) {
-                rows.death[row.0 as usize] = event.get();
-                if lost_free {
-                    rows.flags[row.0 as usize].0 |= Flags::LOST_FREE.0;
-                }
-            }
-            for (row, kind) in shard.typed.drain(..) {
-                rows.kind[row.0 as usize] = kind;
-            }
-            for (new, old) in shard.resized.drain(..) {
-                rows.predecessor[new.0 as usize] = old;
-            }
-        }
-    }
-
     /// Finds the inherited blocks that forked children ended; adds up what was counted.
     pub(super) fn finish(self, rows: &Allocations, catalog: &Catalog, counters: &mut Counters) -> Vec<InheritedDeath> {
         let mut touches = Vec::new();
+        counters.frees += self.frees;
         for shard in self.shards {
             counters.frees += shard.frees;
             counters.double_frees += shard.double_frees;
@@ -246,21 +234,6 @@ impl Matcher {
             counters.lost_frees += shard.lost_frees;
             touches.extend(shard.touches);
         }
-        counters.overflow = self.overflow;
         inherit::settle(touches, rows, catalog, counters)
     }
-}
-
-fn append(rows: &mut Allocations, digest: &Digest) {
-    let births = &digest.births;
-    rows.birth.extend(births.iter().map(|birth| birth.event.get()));
-    rows.death.resize(rows.birth.len(), NEVER.get());
-    rows.address.extend(births.iter().map(|birth| birth.address.get()));
-    rows.size.extend(births.iter().map(|birth| birth.size.get()));
-    rows.stack.extend(births.iter().map(|birth| birth.stack));
-    rows.thread.extend(births.iter().map(|birth| birth.thread));
-    rows.predecessor.resize(rows.birth.len(), AllocIx::NONE);
-    rows.kind.extend(births.iter().map(|birth| birth.kind));
-    rows.api.extend(births.iter().map(|birth| birth.api));
-    rows.flags.extend(births.iter().map(|birth| birth.flags));
 }

@@ -5,17 +5,22 @@
 
 mod block;
 mod inherit;
+mod mapping;
 mod matching;
+mod peak;
+mod rows;
 
-use crate::table::{Allocations, Clock, Counters, Gap, Heap, Mappings, Scale};
+use crate::table::{Clock, Counters, Gap, Heap, Level, Mappings, Scale};
 use crate::tape::{Catalog, Tape};
 use crate::text::Text;
-use block::Digest;
+use block::{Digest, Workspaces};
 use heaptape_format::record::LossCause;
 use heaptape_format::{Block, BlockKind};
 use heaptape_format::{Damage, EventNo};
 use matching::Matcher;
+use peak::Peak;
 use rayon::prelude::*;
+use rows::Rows;
 use std::sync::OnceLock;
 
 /// Event blocks decoded at once; bounds the memory of what is decoded and not yet matched.
@@ -47,47 +52,51 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     let total: u64 = blocks.iter().map(|block| u64::from(block.events)).sum();
 
     let mut counters = Counters::default();
-    let mut rows = Allocations::default();
+    let mut rows = Rows::default();
     let mut clock = Clock::default();
     let mut mappings = Mappings::default();
     let mut matcher = Matcher::new(&catalog);
+    let mut peak = Peak::new(&catalog);
     let mut damage: Vec<Damage> = tape.damage().to_vec();
     damage.append(&mut catalog.damage);
+    let mut digests: Vec<Digest> = Vec::new();
+    let workspaces = Workspaces::default();
     let mut done = 0;
     for batch in blocks.chunks(BATCH) {
-        let digests: Vec<Result<Digest, Damage>> = batch
-            .par_iter()
-            .map_init(Default::default, |columns, block| {
-                Digest::read(tape, block, &catalog, columns)
-            })
+        digests.resize_with(batch.len(), Digest::default);
+        let broken: Vec<Damage> = digests
+            .par_iter_mut()
+            .zip(batch)
+            .filter_map(|(digest, block)| digest.read(tape, block, &catalog, &workspaces).err())
             .collect();
-        let mut readable = Vec::with_capacity(digests.len());
-        for (digest, block) in digests.into_iter().zip(batch) {
+        damage.extend(broken);
+        for (digest, block) in digests.iter_mut().zip(batch) {
             done += u64::from(block.events);
-            match digest {
-                Ok(digest) => readable.push(digest),
-                Err(broken) => damage.push(broken),
-            }
-        }
-        for digest in &mut readable {
             counters.events += digest.weight;
             counters.unknown_threads += digest.unknown_threads;
             counters.unknown_types += digest.unknown_types;
             for change in digest.mappings.drain(..) {
                 change.apply(&mut mappings);
             }
-            clock.push(digest.take_clock());
+            if let Some(times) = digest.clock.take() {
+                clock.push(&times);
+            }
         }
-        matcher.take(readable, &mut rows);
+        let first_rows = rows.append(&mut digests);
+        matcher.take(&digests, &first_rows, &mut rows);
+        peak.take(&digests);
         progress(done, total);
     }
+    drop(digests);
+    counters.overflow = rows.overflow;
+    let peak = peak.finish().filter(|_| rows.overflow == 0);
+    let rows = rows.finish();
     let matched = matcher.finish(&rows, &catalog, &mut counters);
     counters.allocations = rows.len() as u64;
-    counters.bytes_allocated = rows.size.par_iter().map(|&size| u128::from(size)).sum();
     let scale = Scale::new(catalog.header.options.sample_bytes);
     damage.sort_by_key(|d| (d.offset, d.length));
 
-    Heap {
+    let mut heap = Heap {
         name: Text::new(name),
         gaps: gaps(&damage, &catalog),
         catalog,
@@ -101,12 +110,30 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
         file_length: tape.length(),
         scale,
         peak: OnceLock::new(),
+        strata: None,
+        index: None,
+    };
+    heap.counters.bytes_allocated = sum_of_sizes(&heap);
+    if let Some((event, size)) = peak {
+        let Level { count, .. } = heap.live_level(&heap.after(event));
+        let _ = heap.peak.set(Some((event, Level { size, count })));
     }
+    heap
+}
+
+fn sum_of_sizes(heap: &Heap) -> u128 {
+    let pieces = heap.pieces(0..heap.allocations.len());
+    let sizes = pieces.par_iter().map(|piece| {
+        let mut sum = 0;
+        heap.visit(piece, 0, |item| sum += u128::from(item.size));
+        sum
+    });
+    sizes.sum()
 }
 
 /// Where frees may be missing. Damage that lost no event, or whose place in the order of events nobody knows, counts from the start:
 /// it is better to doubt too much than to call a block leaked that was freed.
-fn gaps(damage: &[Damage], catalog: &Catalog) -> Vec<Gap> {
+pub(crate) fn gaps(damage: &[Damage], catalog: &Catalog) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = damage
         .iter()
         .filter(|d| d.lost_events != Some(0))

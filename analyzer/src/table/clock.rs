@@ -1,6 +1,8 @@
 //! Which event happened when: an exact map between event numbers and times, a byte or two per event.
 
+use super::column::Column;
 use heaptape_format::{EventNo, Micros};
+use serde::{Deserialize, Serialize};
 
 /// Events between two marks; looking up a time decodes at most this many steps.
 const STRIDE: usize = 256;
@@ -45,39 +47,6 @@ impl ClockBlock {
         }
         block
     }
-
-    fn time_at(&self, index: u32) -> Micros {
-        let Some(&(mark, start)) = self.marks.get(index as usize / STRIDE) else {
-            return self.last_time;
-        };
-        let mut steps = self.steps[start as usize..].iter();
-        let walked = (0..index as usize % STRIDE).map(|_| take_step(&mut steps)).sum::<u64>();
-        Micros(mark + walked)
-    }
-
-    /// How many of its events happened at or before `time`.
-    fn count_until(&self, time: Micros) -> u32 {
-        let mark = self.marks.partition_point(|&(at, _)| at <= time.get());
-        if mark == 0 {
-            return 0;
-        }
-        let first = (mark - 1) * STRIDE;
-        let (mut at, start) = self.marks[mark - 1];
-        let mut steps = self.steps[start as usize..].iter();
-        let mut count = first + 1;
-        while count < self.events as usize && !count.is_multiple_of(STRIDE) {
-            at += take_step(&mut steps);
-            if at > time.get() {
-                break;
-            }
-            count += 1;
-        }
-        count as u32
-    }
-
-    fn end_event(&self) -> EventNo {
-        EventNo(self.first_event.get().saturating_add(u64::from(self.events)))
-    }
 }
 
 fn push_step(steps: &mut Vec<u8>, mut step: u64) {
@@ -88,58 +57,138 @@ fn push_step(steps: &mut Vec<u8>, mut step: u64) {
     steps.push(step as u8);
 }
 
-fn take_step(steps: &mut std::slice::Iter<'_, u8>) -> u64 {
-    let mut value = 0;
-    for (i, &byte) in steps.by_ref().take(10).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * i);
-        if byte < 0x80 {
-            break;
-        }
+/// A run of events, and where its marks begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub first_event: EventNo,
+    pub events: u32,
+    pub first_time: Micros,
+    pub last_time: Micros,
+    pub first_mark: u64,
+}
+
+impl Run {
+    pub(crate) fn end_event(&self) -> EventNo {
+        EventNo(self.first_event.get().saturating_add(u64::from(self.events)))
     }
-    value
 }
 
 /// The times of all events of a tape. Runs may have gaps between them, where the tape is damaged.
 #[derive(Debug, Default, PartialEq)]
 pub struct Clock {
-    blocks: Vec<ClockBlock>,
+    pub(crate) runs: Vec<Run>,
+    /// Time of every `STRIDE`th event of a run, and where its successors' steps begin in `steps`.
+    pub(crate) mark_times: Column<u64>,
+    pub(crate) mark_steps: Column<u64>,
+    /// From each event to the next, LEB128.
+    pub(crate) steps: Column<u8>,
 }
 
 impl Clock {
     /// Appends the next run of events. A run that begins before the end of the last one is ignored.
-    pub fn push(&mut self, block: ClockBlock) {
-        if block.events > 0 && block.first_event >= self.end_event() {
-            self.blocks.push(block);
+    pub fn push(&mut self, block: &ClockBlock) {
+        if block.events == 0 || block.first_event < self.end_event() {
+            return;
         }
+        let first_mark = self.mark_times.len() as u64;
+        let columns = (
+            self.mark_times.in_memory(),
+            self.mark_steps.in_memory(),
+            self.steps.in_memory(),
+        );
+        let (Some(times), Some(starts), Some(steps)) = columns else {
+            return;
+        };
+        times.extend(block.marks.iter().map(|&(time, _)| time));
+        let before = steps.len() as u64;
+        starts.extend(block.marks.iter().map(|&(_, start)| before + u64::from(start)));
+        steps.extend_from_slice(&block.steps);
+        self.runs.push(Run {
+            first_event: block.first_event,
+            events: block.events,
+            first_time: block.first_time,
+            last_time: block.last_time,
+            first_mark,
+        });
     }
 
     /// Number of the event after the last one.
     pub fn end_event(&self) -> EventNo {
-        self.blocks.last().map_or(EventNo(0), ClockBlock::end_event)
+        self.runs.last().map_or(EventNo(0), Run::end_event)
     }
 
     /// Time of the last event.
     pub fn last_time(&self) -> Micros {
-        self.blocks.last().map_or(Micros(0), |block| block.last_time)
+        self.runs.last().map_or(Micros(0), |run| run.last_time)
     }
 
     /// When an event happened. In a gap, the time of the last event before it; before the first event, its time.
     pub fn time_of(&self, event: EventNo) -> Micros {
-        let after = self.blocks.partition_point(|block| block.first_event <= event);
-        match after.checked_sub(1).map(|i| &self.blocks[i]) {
-            None => self.blocks.first().map_or(Micros(0), |block| block.first_time),
-            Some(block) if event < block.end_event() => block.time_at((event.get() - block.first_event.get()) as u32),
-            Some(block) => block.last_time,
+        let after = self.runs.partition_point(|run| run.first_event <= event);
+        match after.checked_sub(1).map(|i| &self.runs[i]) {
+            None => self.runs.first().map_or(Micros(0), |run| run.first_time),
+            Some(run) if event < run.end_event() => self.time_at(run, (event.get() - run.first_event.get()) as u32),
+            Some(run) => run.last_time,
         }
     }
 
     /// The number of the first event that happened after `time`.
     pub fn cut_at(&self, time: Micros) -> EventNo {
-        let after = self.blocks.partition_point(|block| block.first_time <= time);
-        match after.checked_sub(1).map(|i| &self.blocks[i]) {
+        let after = self.runs.partition_point(|run| run.first_time <= time);
+        match after.checked_sub(1).map(|i| &self.runs[i]) {
             None => EventNo(0),
-            Some(block) => EventNo(block.first_event.get() + u64::from(block.count_until(time))),
+            Some(run) => EventNo(run.first_event.get() + u64::from(self.count_until(run, time))),
         }
+    }
+
+    fn time_at(&self, run: &Run, index: u32) -> Micros {
+        let mark = run.first_mark as usize + index as usize / STRIDE;
+        if mark >= self.mark_times.len() {
+            return run.last_time;
+        }
+        let mut at = self.mark_steps.get(mark) as usize;
+        let walked = (0..index as usize % STRIDE)
+            .map(|_| self.take_step(&mut at))
+            .fold(0, u64::saturating_add);
+        Micros(self.mark_times.get(mark).saturating_add(walked))
+    }
+
+    /// How many events of a run happened at or before `time`.
+    fn count_until(&self, run: &Run, time: Micros) -> u32 {
+        let marks = (run.events as usize).div_ceil(STRIDE);
+        let first = (run.first_mark as usize).min(self.mark_times.len());
+        let until = self.mark_times.len().min(first + marks);
+        let from = self.mark_times.partition_within(first..until, |at| at <= time.get());
+        if from == first {
+            return 0;
+        }
+        let mut now = self.mark_times.get(from - 1);
+        let mut at = self.mark_steps.get(from - 1) as usize;
+        let mut count = (from - 1 - first) * STRIDE + 1;
+        while count < run.events as usize && !count.is_multiple_of(STRIDE) {
+            now = now.saturating_add(self.take_step(&mut at));
+            if now > time.get() {
+                break;
+            }
+            count += 1;
+        }
+        count as u32
+    }
+
+    fn take_step(&self, at: &mut usize) -> u64 {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            if *at >= self.steps.len() {
+                break;
+            }
+            let byte = self.steps.get(*at);
+            *at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        value
     }
 }
 
@@ -152,7 +201,7 @@ mod tests {
         let times: Vec<u64> = (0..2000u64).map(|i| i / 3 + (i / 700) * 100_000).collect();
         let mut clock = Clock::default();
         for (n, chunk) in times.chunks(900).enumerate() {
-            clock.push(ClockBlock::new(
+            clock.push(&ClockBlock::new(
                 EventNo(n as u64 * 900),
                 chunk.iter().map(|&t| Micros(t)),
             ));
@@ -169,8 +218,8 @@ mod tests {
     #[test]
     fn a_gap_keeps_the_numbers_of_what_follows() {
         let mut clock = Clock::default();
-        clock.push(ClockBlock::new(EventNo(0), [1, 2].into_iter().map(Micros)));
-        clock.push(ClockBlock::new(EventNo(10), [7, 8].into_iter().map(Micros)));
+        clock.push(&ClockBlock::new(EventNo(0), [1, 2].into_iter().map(Micros)));
+        clock.push(&ClockBlock::new(EventNo(10), [7, 8].into_iter().map(Micros)));
         assert_eq!(clock.time_of(EventNo(5)), Micros(2));
         assert_eq!(clock.time_of(EventNo(11)), Micros(8));
         assert_eq!(clock.cut_at(Micros(6)), EventNo(2));

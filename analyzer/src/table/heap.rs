@@ -1,12 +1,18 @@
 //! The whole recording, ready for questions.
 
-use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Mappings, Scale, Sweep, NEVER};
+use super::allocations::Item;
+use super::strata::Strata;
+use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Mappings, Scale, Sweep, NEVER, PIECE};
+use crate::index::IndexBytes;
 use crate::tape::Catalog;
 use crate::text::Text;
 use heaptape_format::Ending;
-use heaptape_format::{Damage, EventNo, Micros, ProcessIx};
-use serde::Serialize;
-use std::sync::OnceLock;
+use heaptape_format::{Damage, EventNo, Micros, ProcessIx, ThreadIx};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// A state of the heap: after all events with a lower number than `cut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +27,7 @@ pub struct Moment {
 }
 
 /// What was counted while the tape was replayed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Events as they are shown in totals: a `realloc` is a free and an allocation.
     pub events: u64,
@@ -91,26 +97,120 @@ pub struct Heap {
     /// What a row counts for.
     pub scale: Scale,
     pub(crate) peak: OnceLock<Option<(EventNo, Level)>>,
+    /// The long-lived rows, listed apart: of a heap with an index.
+    pub(crate) strata: Option<Strata>,
+    /// The index file that the tables lie in.
+    pub(crate) index: Option<Arc<IndexBytes>>,
+}
+
+/// Rows that lie next to each other, in the table or in one of the strata, within one piece of a column.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    stratum: Option<usize>,
+    range: Range<usize>,
+}
+
+/// Rows that are looked at in one go: few enough that two threads are busy to the end.
+const ROWS_AT_ONCE: usize = PIECE / 4;
+
+fn cut(stratum: Option<usize>, range: Range<usize>) -> impl Iterator<Item = Piece> {
+    let mut from = range.start;
+    std::iter::from_fn(move || {
+        let until = range.end.min((from / ROWS_AT_ONCE + 1) * ROWS_AT_ONCE);
+        let piece = (from < until).then_some(Piece {
+            stratum,
+            range: from..until,
+        });
+        from = until;
+        piece
+    })
 }
 
 impl Heap {
     /// The blocks and bytes that a row counts for: itself, or what it stands for in a sample.
     #[inline]
     pub fn level_of(&self, row: u32) -> Level {
-        self.scale.level(row, self.allocations.size[row as usize])
+        self.scale.level(row, self.allocations.size(row as usize).get())
+    }
+
+    #[inline]
+    pub(crate) fn level(&self, item: &Item) -> Level {
+        self.scale.level(item.row, item.size)
+    }
+
+    /// All rows of a range, in parts.
+    pub(crate) fn pieces(&self, range: Range<usize>) -> Vec<Piece> {
+        cut(None, range).collect()
+    }
+
+    /// All rows that may be alive at a moment, and perhaps others that were born before it. What [`Heap::visit`] with the moment's cut shows of them is alive,
+    /// unless its process has ended.
+    pub(crate) fn candidates(&self, cut_at: EventNo) -> Vec<Piece> {
+        let born = self.allocations.born_before(cut_at);
+        match &self.strata {
+            None => self.pieces(0..born),
+            Some(strata) => {
+                let listed = strata.ranges(born);
+                let listed = listed.flat_map(|(stratum, range)| cut(Some(stratum), range));
+                listed.chain(cut(None, born / PIECE * PIECE..born)).collect()
+            }
+        }
+    }
+
+    /// All rows of a range that were never freed, and perhaps others.
+    pub(crate) fn never_freed(&self, range: Range<usize>) -> Vec<Piece> {
+        match &self.strata {
+            None => self.pieces(range),
+            Some(strata) => {
+                let number = strata.never();
+                let list = &strata.0[number];
+                cut(
+                    Some(number),
+                    list.below(range.start as u64)..list.below(range.end as u64),
+                )
+                .collect()
+            }
+        }
+    }
+
+    /// Calls `visit` with every row of a piece that was not freed before an event.
+    #[inline]
+    pub(crate) fn visit(&self, piece: &Piece, not_before: u64, visit: impl FnMut(&Item)) {
+        let range = piece.range.clone();
+        match (piece.stratum, &self.strata) {
+            (Some(number), Some(strata)) => strata.0[number].visit(range, not_before, visit),
+            _ => self.allocations.visit(range, not_before, visit),
+        }
+    }
+
+    /// The index file that the tables lie in; `None` when the tape was replayed.
+    pub fn index_path(&self) -> Option<&Path> {
+        self.index.as_ref().map(|index| index.path())
+    }
+
+    /// Whether the index file turned out to be damaged while it was used: what was asked of this heap then is not to be trusted.
+    pub fn index_is_bad(&self) -> bool {
+        self.index.as_ref().is_some_and(|index| index.is_bad())
+    }
+
+    /// The event before which the process image of a thread ended, or [`NEVER`].
+    pub(crate) fn process_end_of(&self, thread: ThreadIx) -> EventNo {
+        let process = self.catalog.process_of(thread);
+        process.map_or(NEVER, |process| self.process_end(process))
     }
 
     /// The event at which a row stopped being alive: its free, or the end of its process, or [`NEVER`].
     ///
     /// The state just before the end of the process still has it.
     pub fn effective_death(&self, row: u32) -> EventNo {
-        let freed = EventNo(self.allocations.death[row as usize]);
-        freed.min(self.process_of(row).map_or(NEVER, |process| self.process_end(process)))
+        let row = row as usize;
+        let end = self.process_end_of(self.allocations.thread(row));
+        self.allocations.death(row).min(end)
     }
 
     /// The process image of a row; `None` when the tape does not describe its thread.
     pub fn process_of(&self, row: u32) -> Option<ProcessIx> {
-        self.catalog.process_of(self.allocations.thread[row as usize])
+        self.catalog.process_of(self.allocations.thread(row as usize))
     }
 
     /// The event before which a process image ended, or [`NEVER`].
@@ -125,11 +225,16 @@ impl Heap {
 
     /// Whether a row is part of the heap at a moment.
     pub fn is_live(&self, row: u32, moment: &Moment) -> bool {
-        self.allocations.birth[row as usize] < moment.cut.get()
-            && self.allocations.death[row as usize] >= moment.cut.get()
-            && self
-                .process_of(row)
-                .is_none_or(|process| self.is_process_alive(process, moment))
+        self.allocations.birth(row as usize) < moment.cut
+            && self.allocations.death(row as usize) >= moment.cut
+            && self.is_home_alive(self.allocations.thread(row as usize), moment)
+    }
+
+    /// Whether the process of a thread had not ended at a moment, as far as the tape tells.
+    #[inline]
+    pub(crate) fn is_home_alive(&self, thread: ThreadIx, moment: &Moment) -> bool {
+        let process = self.catalog.process_of(thread);
+        process.is_none_or(|process| self.is_process_alive(process, moment))
     }
 
     /// Whether a process image had not ended at a moment.
@@ -147,11 +252,11 @@ impl Heap {
 
     /// Whether a row that looks alive at a moment may have been freed where events are missing.
     pub fn is_doubtful(&self, row: u32, moment: &Moment) -> bool {
-        if self.gaps.is_empty() || self.allocations.death[row as usize] != NEVER.get() {
+        if self.gaps.is_empty() || self.allocations.death(row as usize) != NEVER {
             return false;
         }
-        let birth = self.allocations.birth[row as usize];
-        let after = self.gaps.partition_point(|gap| gap.at.get() <= birth);
+        let birth = self.allocations.birth(row as usize);
+        let after = self.gaps.partition_point(|gap| gap.at <= birth);
         self.gaps
             .get(after)
             .is_some_and(|gap| gap.at <= moment.cut && gap.at <= self.effective_death(row))
@@ -184,6 +289,23 @@ impl Heap {
     pub fn peak(&self) -> Option<(Moment, Level)> {
         let (event, level) = (*self.peak.get_or_init(|| Sweep::new(self, |_| true).peak()))?;
         Some((self.after(event), level))
+    }
+
+    /// The bytes and blocks that are alive at a moment.
+    pub fn live_level(&self, moment: &Moment) -> Level {
+        let parts = self.candidates(moment.cut).into_par_iter().map(|piece| {
+            let mut level = Level::default();
+            self.visit(&piece, moment.cut.get(), |item| {
+                if self.is_home_alive(item.thread, moment) {
+                    level.add(self.level(item));
+                }
+            });
+            level
+        });
+        parts.reduce(Level::default, |mut sum, part| {
+            sum.add(part);
+            sum
+        })
     }
 
     /// The state just after an event.

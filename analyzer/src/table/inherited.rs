@@ -5,14 +5,16 @@
 //! that forks a thousand times would have a thousand tables); they are implied by the parent's rows and the instant of the fork,
 //! except for those that the child freed, which are listed here.
 
+use super::allocations::Item;
 use super::{AllocIx, Heap, Moment};
 use crate::tape::ProcessInfo;
 use hashbrown::HashSet;
 use heaptape_format::record::ProcessOrigin;
 use heaptape_format::{EventNo, ProcessIx};
+use serde::{Deserialize, Serialize};
 
 /// A copy that ended in the child, by `free`, by `realloc`, or because the child allocated at its address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InheritedDeath {
     /// The child.
     pub process: ProcessIx,
@@ -61,6 +63,10 @@ impl<'a> Lineage<'a> {
 impl Heap {
     /// Calls `visit` with the row of every block that `process` had inherited and still held at a moment.
     pub fn inherited(&self, process: ProcessIx, moment: &Moment, mut visit: impl FnMut(u32)) {
+        self.inherited_items(process, moment, |item| visit(item.row));
+    }
+
+    pub(crate) fn inherited_items(&self, process: ProcessIx, moment: &Moment, mut visit: impl FnMut(&Item)) {
         let started = self
             .catalog
             .processes
@@ -80,11 +86,13 @@ impl Heap {
             gone.extend(deaths.filter(|death| death.event < until).map(|death| death.row));
             // What the ancestor allocated and held at the fork; a fork that is later than the state asked for hands down less.
             until = fork.min(until);
-            for row in 0..self.allocations.born_before(until) as u32 {
-                let held = self.allocations.death[row as usize] >= until.get();
-                if held && self.process_of(row) == Some(ancestor) && !gone.contains(&AllocIx(row)) {
-                    visit(row);
-                }
+            for piece in self.candidates(until) {
+                self.visit(&piece, until.get(), |item| {
+                    let is_its = self.catalog.process_of(item.thread) == Some(ancestor);
+                    if is_its && !gone.contains(&AllocIx(item.row)) {
+                        visit(item);
+                    }
+                });
             }
             holder = ancestor;
         }

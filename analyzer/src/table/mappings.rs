@@ -5,11 +5,11 @@
 use super::NEVER;
 use crate::tape::StackIx;
 use heaptape_format::{Address, Bytes, EventNo, ProcessIx, ThreadIx};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What kind of address space a piece is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MappingKind {
     /// Anonymous memory.
@@ -23,7 +23,7 @@ pub enum MappingKind {
 }
 
 /// A piece of a mapping that was whole from its birth to its death. Cutting a mapping ends its piece and begins the remaining ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MappingRow {
     /// Event that made it, or cut it to this shape.
     pub birth: EventNo,
@@ -53,6 +53,14 @@ pub struct Mappings {
 }
 
 impl Mappings {
+    /// Rows that are complete: nothing more is going to happen to them.
+    pub(crate) fn of_rows(rows: Vec<MappingRow>) -> Mappings {
+        Mappings {
+            rows,
+            live: BTreeMap::new(),
+        }
+    }
+
     /// Maps a range; whatever lay there before is gone.
     pub fn map(&mut self, row: MappingRow) {
         if row.length.get() == 0 {

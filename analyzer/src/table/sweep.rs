@@ -1,12 +1,13 @@
 //! How the heap's level moves along the tape: bytes and blocks alive after each event.
 
+use super::allocations::Item;
 use super::{Heap, NEVER};
 use heaptape_format::EventNo;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes and blocks alive at one instant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Level {
     /// Bytes asked for.
     pub size: u128,
@@ -28,48 +29,69 @@ impl Level {
 pub struct Sweep<'a> {
     heap: &'a Heap,
     births: Vec<u32>,
-    /// Rows in the order of their effective death.
-    deaths: Vec<u32>,
+    /// Rows with their effective deaths, in the order of these.
+    deaths: Deaths,
 }
+
+/// Events and rows.
+type Deaths = Vec<(u64, u32)>;
 
 impl<'a> Sweep<'a> {
     /// Prepares the walk over the rows that `keep` accepts.
-    pub fn new(heap: &'a Heap, keep: impl Fn(u32) -> bool + Sync) -> Sweep<'a> {
-        let births: Vec<u32> = (0..heap.allocations.len() as u32)
-            .into_par_iter()
-            .filter(|&row| keep(row))
-            .collect();
-        let mut deaths: Vec<u32> = births
+    pub(crate) fn new(heap: &'a Heap, keep: impl Fn(&Item) -> bool + Sync) -> Sweep<'a> {
+        let pieces = heap.pieces(0..heap.allocations.len());
+        let chosen: Vec<(Vec<u32>, Deaths)> = pieces
             .par_iter()
-            .copied()
-            .filter(|&row| heap.effective_death(row) != NEVER)
+            .map(|piece| {
+                let (mut births, mut deaths) = (Vec::new(), Vec::new());
+                heap.visit(piece, 0, |item| {
+                    let end = heap.process_end_of(item.thread).get();
+                    let death = item.death.min(end);
+                    // What a process did after its end, as a damaged tape may have it, is part of no state.
+                    let lives = end == NEVER.get() || heap.allocations.birth(item.row as usize).get() < end;
+                    if lives && keep(item) {
+                        births.push(item.row);
+                        if death != NEVER.get() {
+                            deaths.push((death, item.row));
+                        }
+                    }
+                });
+                (births, deaths)
+            })
             .collect();
-        deaths.par_sort_unstable_by_key(|&row| (heap.effective_death(row), row));
+        let births = chosen.iter().flat_map(|(births, _)| births).copied().collect();
+        let mut deaths: Deaths = chosen.iter().flat_map(|(_, deaths)| deaths).copied().collect();
+        deaths.par_sort_unstable();
         Sweep { heap, births, deaths }
     }
 
     /// Calls `step` after each event that changed the level, with the event's number.
     pub fn walk(&self, mut step: impl FnMut(EventNo, Level)) {
         let rows = &self.heap.allocations;
-        let mut births = self.births.iter().copied().peekable();
+        let mut births = self
+            .births
+            .iter()
+            .map(|&row| (rows.birth(row as usize).get(), row))
+            .peekable();
         let mut deaths = self.deaths.iter().copied().peekable();
         let mut level = Level::default();
         loop {
-            let birth = births.peek().map_or(NEVER, |&row| EventNo(rows.birth[row as usize]));
-            let death = deaths.peek().map_or(NEVER, |&row| self.heap.effective_death(row));
+            let birth = births.peek().map_or(NEVER.get(), |&(birth, _)| birth);
+            let death = deaths.peek().map_or(NEVER.get(), |&(death, _)| death);
             let event = birth.min(death);
-            if event == NEVER {
+            if event == NEVER.get() {
                 return;
             }
-            while let Some(row) = births.next_if(|&row| rows.birth[row as usize] == event.get()) {
+            while let Some((_, row)) = births.next_if(|&(birth, _)| birth == event) {
                 level.add(self.heap.level_of(row));
             }
-            while let Some(row) = deaths.next_if(|&row| self.heap.effective_death(row) == event) {
+            while let Some((_, row)) = deaths.next_if(|&(death, _)| death == event) {
                 let gone = self.heap.level_of(row);
-                level.size -= gone.size;
-                level.count -= gone.count;
+                // Only an index file that is wrong all over could make this fall below nothing.
+                level.size = level.size.saturating_sub(gone.size);
+                level.count = level.count.saturating_sub(gone.count);
             }
-            step(event, level);
+            step(EventNo(event), level);
         }
     }
 

@@ -8,6 +8,7 @@ pub use catalog::{
     Catalog, CodeInfo, ImageEnd, LossInfo, MarkerInfo, ModuleInfo, ProcessInfo, RuntimeInfo, SampleInfo, ThreadInfo,
 };
 pub use file::{FileSource, OpenError};
+pub(crate) use stacks::Generation;
 pub use stacks::{FrameIx, PlaceKind, StackIx, StackTable};
 
 use heaptape_format::Damage;
@@ -58,6 +59,11 @@ impl Tape {
     /// Length of the file in bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Number of events, as the block headers say it.
+    pub fn events(&self) -> u64 {
+        self.scan.blocks.iter().map(|block| u64::from(block.events)).sum()
     }
 
     /// Whether the tape was ended properly by its writer.

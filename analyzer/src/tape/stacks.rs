@@ -3,9 +3,10 @@
 use hashbrown::HashMap;
 use heaptape_format::record::{Frame, Stacks};
 use heaptape_format::{Address, CodeIx, ModuleIx, ProcessIx, StackId};
+use serde::{Deserialize, Serialize};
 
 /// A stack of the whole tape: a node of the trie. 0 is the empty stack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StackIx(pub u32);
 
 /// A distinct frame of the whole tape.
@@ -53,6 +54,24 @@ pub struct StackTable {
     /// What a stack id of each generation means here.
     generations: Vec<Vec<StackIx>>,
     lost: StackIx,
+}
+
+/// What the stacks of a generation mean here.
+#[derive(Clone, Copy)]
+pub(crate) struct Generation<'a> {
+    ids: &'a [StackIx],
+    lost: StackIx,
+}
+
+impl Generation<'_> {
+    /// The stack that an event names.
+    #[inline]
+    pub(crate) fn resolve(self, stack: StackId) -> StackIx {
+        if stack == StackId::ROOT {
+            return StackTable::ROOT;
+        }
+        self.ids.get(stack.get() as usize).copied().unwrap_or(self.lost)
+    }
 }
 
 /// Lookup tables that only exist while the trie is built.
@@ -194,14 +213,15 @@ impl StackTable {
 
     /// The stack that an event of `generation` names.
     pub fn resolve(&self, generation: u32, stack: StackId) -> StackIx {
-        if stack == StackId::ROOT {
-            return StackTable::ROOT;
+        self.of_generation(generation).resolve(stack)
+    }
+
+    /// What the stacks of a generation mean.
+    pub(crate) fn of_generation(&self, generation: u32) -> Generation<'_> {
+        Generation {
+            ids: self.generations.get(generation as usize).map_or(&[], Vec::as_slice),
+            lost: self.lost,
         }
-        let local = self.generations.get(generation as usize);
-        local
-            .and_then(|ids| ids.get(stack.get() as usize))
-            .copied()
-            .unwrap_or(self.lost)
     }
 
     /// Number of nodes, the root included.

@@ -11,6 +11,7 @@ use heaptape_format::{
     TypeIx, Writer, WriterOptions,
 };
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// 2026-11-22 10:00:00 UTC.
 pub const START: u64 = 1_795_341_600_000_000_000;
@@ -361,6 +362,69 @@ pub fn service() -> Vec<u8> {
     tape.finish()
 }
 
+/// Many blocks in several spans of the table: temporary ones, ones that stay for a while, leaks, growing buffers, two children. About `events` events.
+#[allow(dead_code)]
+pub fn busy(events: u64) -> Vec<u8> {
+    let mut tape = Recording::new(5000);
+    tape.process(100, ProcessOrigin::Exec, b"/app/busy");
+    for thread in 0..3 {
+        tape.thread(0, 100 + thread, b"worker");
+    }
+    tape.module(b"/app/busy", b"");
+    let stacks: Vec<StackId> = (0..50)
+        .map(|site| tape.stack(0, &[0x100, 0x200 + site % 7, 0x1000 + site * 16]))
+        .collect();
+    let mut dice = 1u64;
+    let mut live: Vec<u64> = Vec::new();
+    let mut next = 0x10_0000u64;
+    for step in 0..events {
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let roll = dice >> 33;
+        let (thread, stack) = ((roll % 3) as u32, stacks[(roll % 50) as usize]);
+        if step % 10 == 0 {
+            tape.wait(1 + roll % 40);
+        }
+        match roll % 16 {
+            0 if live.len() > 2000 => {
+                let old = live.swap_remove(roll as usize % live.len());
+                tape.free(thread, old);
+            }
+            1 => {
+                next += 4096;
+                live.push(next);
+                tape.alloc(thread, next, 100 + roll % 4000, stack);
+            }
+            2 if !live.is_empty() => {
+                let at = roll as usize % live.len();
+                tape.resize(thread, live[at], roll % 9000, stack);
+            }
+            3 if !live.is_empty() => {
+                next += 16384;
+                let at = roll as usize % live.len();
+                tape.relocate(thread, live[at], next, roll % 9000, stack);
+                live[at] = next;
+            }
+            roll => {
+                tape.alloc(thread, 0x1000 + roll * 64, 8 + roll, stack);
+                tape.free(thread, 0x1000 + roll * 64);
+            }
+        }
+        if step > 0 && step % (events / 3 + 1) == 0 {
+            let child = (step / (events / 3 + 1)) as u32;
+            tape.process(200 + child, ProcessOrigin::Fork(ProcessIx(0)), b"/app/busy")
+                .thread(child, 200 + child, b"child")
+                .free(2 + child, live[0])
+                .alloc(2 + child, live[1], 50, stack)
+                .alloc(2 + child, 0x77_0000, 5000, stack)
+                .end_process(child, 0);
+        }
+    }
+    tape.end_process(0, 0);
+    tape.finish()
+}
+
 /// Native code of a module.
 #[allow(dead_code)]
 pub fn native(module: u32, offset: u64) -> Frame {
@@ -452,7 +516,10 @@ pub struct TempDir(std::path::PathBuf);
 #[allow(dead_code)]
 impl TempDir {
     pub fn new(name: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("heaptape-test-{name}-{}", std::process::id()));
+        // Tests of one process run at the same time, and some make several folders.
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("heaptape-test-{name}-{}-{number}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a folder can be made");
         TempDir(path)
