@@ -67,11 +67,7 @@ impl Stack {
         if modules::changed() && !modules::note_caller(site.caller()) {
             writer.refresh_modules();
         }
-        let innermost = Frame {
-            slot: site.slot as usize,
-            pc: site.caller(),
-            fp: site.fp,
-        };
+        let innermost = site.frame();
         if writer.recording.options.check_stacks {
             writer.check_quick(innermost);
         }
@@ -88,21 +84,7 @@ impl Stack {
                 if let Some(interpreter) = python::interpreter() {
                     return writer.take_woven(interpreter, capture, innermost);
                 }
-                let push = frames.len() - capture.first;
-                if push <= MOST_INLINE
-                    && capture.pop <= u16::MAX as usize
-                    && !capture.truncated
-                    && !writer.recording.options.check_stacks
-                {
-                    return Stack {
-                        first: frames.as_ptr().wrapping_add(capture.first),
-                        push: push as u16,
-                        pop: capture.pop as u16,
-                        flags: if capture.reset { flag::RESET } else { 0 },
-                        after: After::Keep(capture),
-                    };
-                }
-                return writer.unusual(capture, innermost);
+                return writer.take_native(capture, innermost);
             }
         }
         writer.take_otherwise(innermost)

@@ -36,6 +36,16 @@ impl Site {
         unsafe { *self.slot }
     }
 
+    /// The innermost frame of the stack: the hook's caller.
+    #[inline(always)]
+    pub fn frame(self) -> Frame {
+        Frame {
+            slot: self.slot as usize,
+            pc: self.caller(),
+            fp: self.fp,
+        }
+    }
+
     /// The slot and the low bits of what it holds, in one word: addresses have at most 47 bits.
     #[inline(always)]
     pub fn mark(self) -> usize {
@@ -304,9 +314,7 @@ impl Writer {
     #[inline(always)]
     pub fn bare_event<const N: usize>(self, kind: u8, flags: u16, fields: [u64; N]) {
         if let Some(room) = self.room(2 + N) {
-            let mut head = bare_head(kind, 0);
-            head.flags = flags;
-            fill(room, head, self.stamp(), &fields, &[]);
+            fill(room, bare_head(kind, 0, flags), self.stamp(), &fields, &[]);
             self.publish(2 + N);
         }
         self.end();
@@ -317,7 +325,7 @@ impl Writer {
     #[inline(never)]
     pub fn aside<const N: usize>(self, kind: u8, fields: [u64; N]) {
         if let Some(room) = self.room(2 + N) {
-            fill(room, bare_head(kind, 0), self.stamp(), &fields, &[]);
+            fill(room, bare_head(kind, 0, 0), self.stamp(), &fields, &[]);
             self.publish(2 + N);
         }
     }
@@ -374,9 +382,7 @@ impl Writer {
                 kept = true;
             }
             (Some(room), Outcome::Freed | Outcome::Moved { .. }) => {
-                let mut head = bare_head(kind::FREE, 0);
-                head.flags = flags;
-                fill(room, head, before, &[old], &[]);
+                fill(room, bare_head(kind::FREE, 0, flags), before, &[old], &[]);
                 self.publish(3);
             }
         }
@@ -393,7 +399,7 @@ impl Writer {
         self.slot.inflight.store(before, Ordering::Release);
         let status = call();
         if let (Some(room), 0) = (room, status) {
-            fill(room, bare_head(kind::UNMAP, 0), before, &[address, length], &[]);
+            fill(room, bare_head(kind::UNMAP, 0, 0), before, &[address, length], &[]);
             self.publish(4);
         }
         self.end();
@@ -414,7 +420,7 @@ impl Writer {
             return false;
         };
         let length = [bytes.len() as u64];
-        fill(head, bare_head(self::kind::NOTE, kind), self.stamp(), &length, &[]);
+        fill(head, bare_head(self::kind::NOTE, kind, 0), self.stamp(), &length, &[]);
         for (word, chunk) in rest.iter().zip(bytes.chunks(8)) {
             let packed = chunk
                 .iter()
@@ -468,13 +474,13 @@ pub enum Outcome {
 }
 
 /// First word of an entry that leaves the stack as it is.
-const fn bare_head(kind: u8, api: u8) -> Head {
+pub const fn bare_head(kind: u8, api: u8, flags: u16) -> Head {
     Head {
         kind,
         api,
         push: 0,
         pop: 0,
-        flags: 0,
+        flags,
     }
 }
 

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::arch;
-use crate::event::Site;
+use crate::event::{bare_head, Site};
 use crate::life;
 use crate::modules;
 use crate::python;
@@ -16,7 +16,6 @@ use core::sync::atomic::{compiler_fence, AtomicU64, Ordering};
 use heaptape_shm::entry::{kind, Head};
 use heaptape_shm::slot::{BUSY, IDLE};
 use heaptape_shm::ThreadSlot;
-use heaptape_stacks::Frame;
 
 /// Frames that an entry of this way may push.
 pub const MOST_FRAMES: usize = 64;
@@ -73,6 +72,17 @@ impl Writer {
             arch::stamp()
         }
     }
+
+    /// Writes that a block is about to be freed. `None`: there is no room at hand.
+    #[inline(always)]
+    pub fn free(&mut self, block: u64, flags: u16) -> Option<()> {
+        let room = self.thread.levels[0].producer.at_hand(self.slot, 3)?;
+        store(room, 0, bare_head(kind::FREE, 0, flags).pack());
+        store(room, 1, self.stamp());
+        store(room, 2, block);
+        self.thread.levels[0].producer.publish(3);
+        Some(())
+    }
 }
 
 /// Stores a word of the entry at hand; `at` is less than what was asked for.
@@ -96,11 +106,7 @@ pub fn allocated(api: u8, block: u64, size: u64, site: Site) -> bool {
 
 #[inline(always)]
 fn write_allocation(writer: &mut Writer, api: u8, block: u64, size: u64, site: Site) -> Option<()> {
-    let innermost = Frame {
-        slot: site.slot as usize,
-        pc: site.caller(),
-        fp: site.fp,
-    };
+    let innermost = site.frame();
     let (cache, frames) = writer.thread.stack();
     let (frames, capacity) = (frames.as_mut_ptr(), frames.len());
     let rules = Rules::now();
@@ -137,27 +143,8 @@ fn write_allocation(writer: &mut Writer, api: u8, block: u64, size: u64, site: S
 /// Records that a block is about to be freed. `false`: not done.
 #[inline(always)]
 pub fn freeing(block: u64, site: Site) -> bool {
-    let Some(writer) = begin(site) else { return false };
-    let producer = &mut writer.thread.levels[0].producer;
-    let room = producer.at_hand(writer.slot, 3);
-    if let Some(room) = room {
-        let head = Head {
-            kind: kind::FREE,
-            api: 0,
-            push: 0,
-            pop: 0,
-            flags: 0,
-        };
-        store(room, 0, head.pack());
-        let stamp = if writer.several {
-            arch::stamp_after()
-        } else {
-            arch::stamp()
-        };
-        store(room, 1, stamp);
-        store(room, 2, block);
-        producer.publish(3);
-    }
+    let Some(mut writer) = begin(site) else { return false };
+    let done = writer.free(block, 0).is_some();
     writer.end();
-    room.is_some()
+    done
 }

@@ -243,7 +243,7 @@ impl StackCache {
             unsafe { first.write(frame) };
             let rule = rule(frame.pc - 1)?;
             if rule.is_plain() {
-                // The commonest case of `step`.
+                // The commonest case of `step`, with less to carry: the churn benchmark's `malloc` takes 660 instructions this way and 709 by `step`.
                 let slot = frame.slot.wrapping_add_signed(rule.cfa_offset());
                 if slot <= frame.slot || slot >= self.high || slot & 7 != 0 {
                     return None;

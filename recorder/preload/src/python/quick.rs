@@ -9,7 +9,7 @@ use crate::quick::{self, store, Writer, MOST_FRAMES};
 use crate::stack::Rules;
 use heaptape_shm::entry::{kind, Head};
 use heaptape_stacks::weave::Natives;
-use heaptape_stacks::{Capture, Frame};
+use heaptape_stacks::Capture;
 
 /// Records a new block. `holds`: the caller holds the interpreter's lock. `is_object`: it comes from the object domain. `false`: not done.
 #[inline(always)]
@@ -35,11 +35,7 @@ fn write(
     holds: bool,
     is_object: bool,
 ) -> Option<()> {
-    let innermost = Frame {
-        slot: site.slot as usize,
-        pc: site.caller(),
-        fp: site.fp,
-    };
+    let innermost = site.frame();
     if holds && !writer.thread.view.is_held_by(interpreter.current()) {
         return None;
     }
@@ -135,18 +131,7 @@ fn write_end(writer: &mut Writer, interpreter: &Interpreter, block: u64, is_obje
     } else {
         types::Settled::NOTHING
     };
-    let room = writer.thread.levels[0].producer.at_hand(writer.slot, 3)?;
-    let head = Head {
-        kind: kind::FREE,
-        api: 0,
-        push: 0,
-        pop: 0,
-        flags: settled.flags,
-    };
-    store(room, 0, head.pack());
-    store(room, 1, writer.stamp());
-    store(room, 2, block);
-    writer.thread.levels[0].producer.publish(3);
+    writer.free(block, settled.flags)?;
     if is_object {
         types::settled(writer.thread, settled);
     }
