@@ -259,7 +259,6 @@ impl Control {
             lost_no_slot: long(),
             lost_processes: word(),
             stack_mode: word(),
-            depth: word(),
             on_full_drop: word(),
             block_millis: word(),
             check_stacks: word(),
