@@ -430,10 +430,11 @@ impl Encoder {
 
     #[inline]
     fn birth(&mut self, call: u8, address: Address, size: Bytes, stack: StackId, process: ProcessIx) -> u8 {
-        let site = self.site(call, size, stack);
         let (class, taken) = Class::of(call & CALL_API, size.get());
+        // First, so that the processor waits for this memory and that of the site at once.
         let slot = self.slot(address, process);
         let node = self.slots[slot];
+        let site = self.site(call, size, stack);
         let number = Heap::list_of(self.thread, class);
         let end = self.threads[self.thread].end;
         let home = self.heap.home(node);
