@@ -68,6 +68,8 @@ pub struct Links {
     pub instruction_mask: usize,
     /// The code.
     pub code: usize,
+    /// Bits of the code's word that are its address.
+    pub code_mask: usize,
 }
 
 impl Links {
@@ -83,7 +85,7 @@ impl Links {
                 frame,
                 previous: ((frame + self.previous) as *const usize).read_volatile(),
                 instruction: ((frame + self.instruction) as *const usize).read_unaligned() & self.instruction_mask,
-                code: ((frame + self.code) as *const usize).read_volatile(),
+                code: ((frame + self.code) as *const usize).read_volatile() & self.code_mask,
                 ..Strand::default()
             }
         }

@@ -42,9 +42,11 @@ impl View {
             if state != 0 {
                 domains::settled();
                 watch::insert(state, watch::Kind::State, 0);
-                // The first one of an interpreter is a part of that.
+                // The first one of an interpreter is a part of that, which may begin a word behind its block (3.14).
                 // SAFETY: the thread's own state.
-                watch::insert(unsafe { word(state + INTERPRETER) }, watch::Kind::State, 0);
+                let interpreter = unsafe { word(state + INTERPRETER) };
+                watch::insert(interpreter, watch::Kind::State, 0);
+                watch::insert(interpreter.wrapping_sub(8), watch::Kind::State, 0);
             }
             self.state = state;
             // Making it known may have raised it.
@@ -157,7 +159,7 @@ pub fn is_whole(writer: Writer, interpreter: &Interpreter, fresh: Fresh) -> bool
         }
         // SAFETY: a frame of this thread's chain.
         let (strand, owner) = unsafe { (layout.links.read(frame), layout.owner(frame)) };
-        let shim = owner == OWNED_BY_C_STACK && layout.chain != Chain::EntryFlags;
+        let shim = owner >= OWNED_BY_C_STACK && layout.chain != Chain::EntryFlags;
         if !shim && interpreter.offset(&strand, owner).is_some() {
             let same = expected.next().is_some_and(|other| {
                 (other.frame, other.code, other.instruction) == (frame, strand.code, strand.instruction)
@@ -230,7 +232,7 @@ impl<'a> Walk<'a> {
             strand.outer = strand.previous;
             // SAFETY: as above.
             let owner = unsafe { layout.owner(frame) };
-            let shim = owner == OWNED_BY_C_STACK && layout.chain != Chain::EntryFlags;
+            let shim = owner >= OWNED_BY_C_STACK && layout.chain != Chain::EntryFlags;
             if shim {
                 for inner in strands.get_mut(fresh.first..keyless).unwrap_or_default() {
                     inner.key = frame;

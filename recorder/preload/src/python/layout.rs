@@ -14,7 +14,7 @@ pub enum Chain {
     EntryFlags,
     /// 3.12: the same, but beyond the outermost frame of a call comes a frame on the C stack.
     EntryFramesByRecord,
-    /// 3.13: likewise, and the thread state names the innermost frame.
+    /// 3.13, 3.14: likewise, and the thread state names the innermost frame.
     EntryFrames,
 }
 
@@ -55,7 +55,7 @@ pub struct Layout {
 
 /// The owner that marks a frame of a generator.
 pub const OWNED_BY_GENERATOR: u8 = 1;
-/// The owner that marks a frame on the C stack.
+/// The first of the owners that mark a frame of the evaluation function itself, on the C stack.
 pub const OWNED_BY_C_STACK: u8 = 3;
 
 const OBJECTS: Layout = Layout {
@@ -67,6 +67,7 @@ const OBJECTS: Layout = Layout {
         instruction: 104,
         instruction_mask: 0xffff_ffff,
         code: 32,
+        code_mask: usize::MAX,
     },
     owner: 0,
     entry: 0,
@@ -90,6 +91,7 @@ const ENTRY_FLAGS: Layout = Layout {
         instruction: 56,
         instruction_mask: usize::MAX,
         code: 32,
+        code_mask: usize::MAX,
     },
     owner: 69,
     entry: 68,
@@ -112,6 +114,7 @@ const ENTRY_FRAMES: Layout = Layout {
         instruction: 56,
         instruction_mask: usize::MAX,
         code: 0,
+        code_mask: usize::MAX,
     },
     owner: 70,
     code_start: 192,
@@ -141,6 +144,19 @@ pub fn of(major: u32, minor: u32) -> Option<Layout> {
             state_frame: 72,
             code_start: 200,
             code_traceable: 184,
+            ..ENTRY_FRAMES
+        },
+        (3, 14) => Layout {
+            chain: Chain::EntryFrames,
+            state_frame: 72,
+            links: Links {
+                // A reference from the stack: its lowest bit says who counts it.
+                code_mask: !1,
+                ..ENTRY_FRAMES.links
+            },
+            owner: 74,
+            code_start: 208,
+            code_traceable: 192,
             ..ENTRY_FRAMES
         },
         _ => return None,
