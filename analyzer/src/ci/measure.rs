@@ -1,0 +1,197 @@
+//! What one run came to.
+
+use super::by_site::{type_name, BySite};
+use super::naming::Naming;
+use super::span;
+use super::stretch::stretches;
+use super::{rss, Paths, Samples, Site, SpanRule, Summary, ThreadSummary};
+use crate::symbols::{Names, Resolver, View};
+use crate::table::{Heap, Item, Level, NEVER};
+use crate::tape::StackIx;
+use crate::text::Text;
+use heaptape_format::TypeIx;
+use std::collections::{BTreeMap, HashMap};
+
+/// How a run is to be measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Paths as they are to be kept.
+    pub paths: &'a Paths,
+    /// Only spans that one of these is about, with its warm-up; `None`: all, without the first if there are more than two.
+    pub rules: Option<&'a [SpanRule]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Cell {
+    allocated: Level,
+    peak: Level,
+    end: Level,
+    leaked: Level,
+    temporary: u64,
+}
+
+impl Cell {
+    fn merge(&mut self, other: &Cell) {
+        self.allocated.add(other.allocated);
+        self.peak.add(other.peak);
+        self.end.add(other.end);
+        self.leaked.add(other.leaked);
+        self.temporary += other.temporary;
+    }
+}
+
+/// A thread's latest block: where it was counted, its death, and what it counts for.
+type Latest = ((StackIx, TypeIx), u64, u64);
+
+/// Cells by stack and type.
+type Cells = HashMap<(StackIx, TypeIx), Cell, hashbrown::DefaultHashBuilder>;
+
+/// Measures a run.
+pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Summary {
+    let mut summary = Summary::empty(program(heap), 1);
+    let (cells, threads) = sum(heap);
+    let names = Names::of(heap, resolver, View::Merged, cells.keys().map(|&(stack, _)| stack));
+    let mut naming = Naming::new(heap, &names, wanted.paths);
+
+    let mut all = Cell::default();
+    cells.values().for_each(|cell| all.merge(cell));
+    let totals = &mut summary.totals;
+    totals.peak = heap.peak().map_or(Level::default(), |(_, level)| level).into();
+    totals.end = all.end.into();
+    totals.leaked = all.leaked.into();
+    totals.allocated = all.allocated.into();
+    totals.temporary = all.temporary.into();
+    totals.rss = rss::highest(heap).map(Samples::from);
+
+    summary.sites = sites(heap, cells, &mut naming);
+    summary.threads = threads_by_name(heap, &threads);
+    for (name, spans) in stretches(heap) {
+        let mut about = wanted
+            .rules
+            .iter()
+            .flat_map(|rules| rules.iter().filter(|rule| rule.is_about(&name)));
+        let rule = about.next();
+        if wanted.rules.is_none() || rule.is_some() {
+            let warmup = rule.and_then(|rule| rule.warmup);
+            summary
+                .spans
+                .push(span::measure(heap, &name, &spans, warmup, &mut naming));
+        }
+    }
+    summary
+}
+
+/// The program's file name; of an interpreter with its script, so that one is not taken for another.
+fn program(heap: &Heap) -> Text {
+    let command: Vec<Text> = heap
+        .catalog
+        .header
+        .command
+        .iter()
+        .map(|word| Text::from_bytes(word))
+        .collect();
+    let Some(first) = command.first().map(|word| word.basename().to_owned()) else {
+        return Text::new("[unknown]");
+    };
+    let Some(version) = first.strip_prefix("python") else {
+        return Text::new(&first);
+    };
+    if !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Text::new(&first);
+    }
+    let mut words = command[1..].iter();
+    let script = words.find_map(|word| match word.as_str() {
+        "-m" | "-c" => Some(word.as_str().to_owned()),
+        word if word.starts_with('-') => None,
+        _ => Some(word.basename().to_owned()),
+    });
+    match script.as_deref() {
+        Some("-m") => Text::new(&format!("python -m {}", words.next().map_or("", Text::as_str))),
+        Some(script) => Text::new(&format!("python {script}")),
+        None => Text::new("python"),
+    }
+}
+
+/// One walk over all rows in the order of their births, which tells what is temporary: what dies before its thread's next birth.
+fn sum(heap: &Heap) -> (Cells, Vec<Cell>) {
+    let mut cells = Cells::default();
+    let unknown = heap.catalog.threads.len();
+    let mut threads = vec![Cell::default(); unknown + 1];
+    let mut latest: Vec<Option<Latest>> = vec![None; unknown + 1];
+    let end = heap.end();
+    let peak = heap.peak().map(|(moment, _)| moment);
+    let born_at_peak = peak.map_or(0, |moment| heap.allocations.born_before(moment.cut));
+    for piece in heap.pieces(0..heap.allocations.len()) {
+        heap.visit(&piece, 0, |item: &Item| {
+            let level = heap.level(item);
+            let thread = (item.thread.get() as usize).min(unknown);
+            let birth = heap.allocations.birth(item.row as usize).get();
+            let key = (item.stack, item.kind);
+            if let Some((key, death, count)) = latest[thread].replace((key, item.death, level.count)) {
+                if death < birth {
+                    cells.entry(key).or_default().temporary += count;
+                }
+            }
+            let cell = cells.entry(key).or_default();
+            for cell in [cell, &mut threads[thread]] {
+                cell.allocated.add(level);
+                if item.death == NEVER.get() {
+                    cell.leaked.add(level);
+                }
+                if item.death >= end.cut.get() && heap.is_home_alive(item.thread, &end) {
+                    cell.end.add(level);
+                }
+                if let Some(peak) = peak.filter(|_| (item.row as usize) < born_at_peak) {
+                    if item.death >= peak.cut.get() && heap.is_home_alive(item.thread, &peak) {
+                        cell.peak.add(level);
+                    }
+                }
+            }
+        });
+    }
+    for (key, death, count) in latest.into_iter().flatten() {
+        if death != NEVER.get() {
+            cells.entry(key).or_default().temporary += count;
+        }
+    }
+    (cells, threads)
+}
+
+fn sites(heap: &Heap, cells: Cells, naming: &mut Naming<'_>) -> Vec<Site> {
+    let mut by_site: BySite<Cell> = BySite::new();
+    for ((stack, kind), cell) in cells {
+        let named = naming.name(stack);
+        by_site.add(&named, type_name(heap, kind), cell.allocated.size, |sum| {
+            sum.merge(&cell)
+        });
+    }
+    let made = by_site.0.into_iter().map(|(key, mut found)| Site {
+        key,
+        line: found.line,
+        allocated: found.sum.allocated.into(),
+        peak: found.sum.peak.into(),
+        end: found.sum.end.into(),
+        leaked: found.sum.leaked.into(),
+        temporary: found.sum.temporary.into(),
+        stack: found.heaviest(),
+    });
+    made.collect()
+}
+
+fn threads_by_name(heap: &Heap, threads: &[Cell]) -> Vec<ThreadSummary> {
+    let mut by_name: BTreeMap<&str, Cell> = BTreeMap::new();
+    for (index, cell) in threads.iter().enumerate().filter(|(_, cell)| cell.allocated.count > 0) {
+        let name = match heap.catalog.threads.get(index) {
+            None => "[unknown]",
+            Some(info) if info.name.as_str().is_empty() => "(unnamed)",
+            Some(info) => info.name.as_str(),
+        };
+        by_name.entry(name).or_default().merge(cell);
+    }
+    let made = by_name.into_iter().map(|(name, cell)| ThreadSummary {
+        name: Text::new(name),
+        allocated: cell.allocated.into(),
+        leaked: cell.leaked.into(),
+    });
+    made.collect()
+}
