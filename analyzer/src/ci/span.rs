@@ -145,11 +145,16 @@ pub(super) fn measure(
         };
         let mut sum = Level::default();
         stayed(&mut |item| sum.add(heap.level(item)));
-        let mean = Level {
+        let each = |sum: Level| Level {
             size: (sum.size + u128::from(times / 2)) / u128::from(times),
             count: (sum.count + times / 2) / times,
         };
-        summary.growth = Some(part(mean, &stayed));
+        let mean = each(sum);
+        let mut growth = part(mean, &stayed);
+        for site in &mut growth.sites {
+            site.level = each(site.level);
+        }
+        summary.growth = Some(growth);
     }
     summary
 }

@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     /// Start a program and record its heap
     #[command(after_help = "Example:\n  heaptape record -o svc.tape -- ./service --port 8080")]
-    Record(heaptape_collector::RecordArgs),
+    Record(RepeatArgs),
     /// Put a marker into the recording of a running program
     Mark {
         /// A process that is being recorded
@@ -98,6 +98,19 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// `record`, once or several times.
+#[derive(Args, Debug)]
+pub struct RepeatArgs {
+    /// Record so many runs, one after the other, into NAME.1.tape, NAME.2.tape, ...: for `check`, which learns from them what is noise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "exec")]
+    pub repeat: Option<u32>,
+    /// Which of them this process records.
+    #[arg(long, hide = true, requires = "repeat")]
+    pub repeat_run: Option<u32>,
+    #[command(flatten)]
+    pub record: heaptape_collector::RecordArgs,
 }
 
 #[derive(Args, Debug, Default)]

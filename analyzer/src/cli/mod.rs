@@ -17,6 +17,7 @@ mod info;
 mod load;
 mod output;
 mod recorder;
+mod repeat;
 mod stats;
 mod summarize;
 mod verify;
@@ -29,23 +30,23 @@ use std::process::ExitCode;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    let mut ended = run(&command);
+    let mut command = Cli::parse().command;
+    let mut ended = run(&mut command);
     // A command with two tapes may meet two damaged indexes.
     for _ in 0..2 {
         let Err(Failure::BadIndex(path)) = &ended else { break };
         if std::fs::remove_file(path).is_err() {
             break;
         }
-        ended = run(&command);
+        ended = run(&mut command);
     }
     ended.unwrap_or_else(Failure::report)
 }
 
-fn run(command: &Command) -> Result<ExitCode, Failure> {
+fn run(command: &mut Command) -> Result<ExitCode, Failure> {
     match command {
         // The status of a recording is that of the recorded program.
-        Command::Record(args) => return Ok(heaptape_collector::record(args)),
+        Command::Record(args) => return repeat::record(args),
         // The status of a check is its verdict.
         Command::Check(args) => return check::check(args),
         Command::Summarize(args) => summarize::summarize(args),
