@@ -4,13 +4,13 @@ use super::by_site::{type_name, BySite};
 use super::naming::Naming;
 use super::span;
 use super::stretch::stretches;
-use super::{rss, Paths, Samples, Site, SpanRule, Summary, ThreadSummary};
+use super::{rss, Paths, Samples, Site, SpanRule, Summary, ThreadSummary, Totals};
 use crate::symbols::{Names, Resolver, View};
 use crate::table::{Heap, Item, Level, NEVER};
 use crate::tape::StackIx;
 use crate::text::Text;
 use heaptape_format::TypeIx;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// How a run is to be measured.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,8 @@ pub struct Wanted<'a> {
     pub paths: &'a Paths,
     /// Only spans that one of these is about, with its warm-up; `None`: all, without the first if there are more than two.
     pub rules: Option<&'a [SpanRule]>,
+    /// Whether only the spans are asked about: totals, sites and threads stay empty.
+    pub spans_only: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,36 +51,55 @@ type Cells = HashMap<(StackIx, TypeIx), Cell, hashbrown::DefaultHashBuilder>;
 /// Measures a run.
 pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Summary {
     let mut summary = Summary::empty(program(heap), 1);
-    let (cells, threads) = sum(heap);
-    let names = Names::of(heap, resolver, View::Merged, cells.keys().map(|&(stack, _)| stack));
+    let all_spans = stretches(heap);
+    let is_wanted = |name: &str| {
+        wanted
+            .rules
+            .is_none_or(|rules| rules.iter().any(|rule| rule.is_about(name)))
+    };
+    let (cells, threads) = match wanted.spans_only {
+        true => Default::default(),
+        false => sum(heap),
+    };
+    let mut stacks: HashSet<StackIx> = cells.keys().map(|&(stack, _)| stack).collect();
+    if wanted.spans_only {
+        let spans = all_spans
+            .iter()
+            .filter(|(name, _)| is_wanted(name))
+            .flat_map(|(_, spans)| spans);
+        spans.for_each(|stretch| stretch.survivors(heap, stretch.begin, |item| stacks.extend([item.stack])));
+    }
+    let names = Names::of(heap, resolver, View::Merged, stacks);
     let mut naming = Naming::new(heap, &names, wanted.paths);
 
-    let mut all = Cell::default();
-    cells.values().for_each(|cell| all.merge(cell));
-    let totals = &mut summary.totals;
-    totals.peak = heap.peak().map_or(Level::default(), |(_, level)| level).into();
-    totals.end = all.end.into();
-    totals.leaked = all.leaked.into();
-    totals.allocated = all.allocated.into();
-    totals.temporary = all.temporary.into();
-    totals.rss = rss::highest(heap).map(Samples::from);
-
-    summary.sites = sites(heap, cells, &mut naming);
-    summary.threads = threads_by_name(heap, &threads);
-    for (name, spans) in stretches(heap) {
-        let mut about = wanted
+    if !wanted.spans_only {
+        summary.totals = totals(heap, &cells);
+        summary.sites = sites(heap, cells, &mut naming);
+        summary.threads = threads_by_name(heap, &threads);
+    }
+    for (name, spans) in all_spans.iter().filter(|(name, _)| is_wanted(name)) {
+        let rule = wanted
             .rules
-            .iter()
-            .flat_map(|rules| rules.iter().filter(|rule| rule.is_about(&name)));
-        let rule = about.next();
-        if wanted.rules.is_none() || rule.is_some() {
-            let warmup = rule.and_then(|rule| rule.warmup);
-            summary
-                .spans
-                .push(span::measure(heap, &name, &spans, warmup, &mut naming));
-        }
+            .and_then(|rules| rules.iter().find(|rule| rule.is_about(name)));
+        let warmup = rule.and_then(|rule| rule.warmup);
+        summary
+            .spans
+            .push(span::measure(heap, name, spans, warmup, &mut naming));
     }
     summary
+}
+
+fn totals(heap: &Heap, cells: &Cells) -> Totals {
+    let mut all = Cell::default();
+    cells.values().for_each(|cell| all.merge(cell));
+    Totals {
+        peak: heap.peak().map_or(Level::default(), |(_, level)| level).into(),
+        end: all.end.into(),
+        leaked: all.leaked.into(),
+        allocated: all.allocated.into(),
+        temporary: all.temporary.into(),
+        rss: rss::highest(heap).map(Samples::from),
+    }
 }
 
 /// The program's file name; of an interpreter with its script, so that one is not taken for another.

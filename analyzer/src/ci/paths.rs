@@ -20,19 +20,13 @@ const HOMES: [(&str, &str); 4] = [
 ];
 
 impl Paths {
-    /// A source file's path as it is kept: remapped, or without its prefix, or without what is known to differ between machines (the
-    /// compiler's hash in paths of Rust's library, the folder of cargo's registry, of Python's packages and library).
+    /// A source file's path as it is kept: remapped, or without what is known to differ between machines (the
+    /// compiler's hash in paths of Rust's library, the folder of cargo's registry, of Python's packages and library), or without its prefix.
     pub fn file(&self, path: &Text) -> Text {
         let raw = path.as_str();
         for (old, new) in &self.remap {
             if let Some(rest) = raw.strip_prefix(old.as_str()) {
                 return Text::new(&format!("{new}{rest}"));
-            }
-        }
-        for prefix in &self.strip {
-            let below = raw.strip_prefix(prefix.trim_end_matches('/'));
-            if let Some(rest) = below.and_then(|rest| rest.strip_prefix('/')) {
-                return Text::new(rest);
             }
         }
         if let Some(rest) = raw.strip_prefix("/rustc/") {
@@ -48,13 +42,19 @@ impl Paths {
                 return Text::new(&format!("{kept}{rest}"));
             }
         }
-        match raw.rsplit_once("/lib/python3.") {
-            Some((_, rest)) => Text::new(&format!(
+        if let Some((_, rest)) = raw.rsplit_once("/lib/python3.") {
+            return Text::new(&format!(
                 "python/{}",
                 rest.split_once('/').map_or(rest, |(_, inside)| inside)
-            )),
-            None => path.clone(),
+            ));
         }
+        for prefix in &self.strip {
+            let below = raw.strip_prefix(prefix.trim_end_matches('/'));
+            if let Some(rest) = below.and_then(|rest| rest.strip_prefix('/')) {
+                return Text::new(rest);
+            }
+        }
+        path.clone()
     }
 }
 

@@ -31,6 +31,7 @@ fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         symbols: &args.symbols,
         reading: &args.reading,
         rules: Some(&budget.spans),
+        spans_only: budget.program.is_empty() && budget.sites.is_empty(),
         unfinished: args.unfinished,
     };
     let new = runs.read(&args.runs)?;

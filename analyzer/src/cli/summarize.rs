@@ -20,6 +20,8 @@ pub(super) struct Runs<'a> {
     pub reading: &'a ReadingArgs,
     /// Spans that are wanted; `None` for all.
     pub rules: Option<&'a [SpanRule]>,
+    /// Whether nothing but spans is asked about.
+    pub spans_only: bool,
     /// Whether a tape may be one that is still being written.
     pub unfinished: bool,
 }
@@ -40,6 +42,7 @@ impl Runs<'_> {
         let wanted = Wanted {
             paths: &paths,
             rules: self.rules,
+            spans_only: self.spans_only,
         };
         let mut summary = measure(&heap, &wanted, &*resolver(self.symbols));
         trust(&heap)?;
@@ -105,6 +108,7 @@ pub(super) fn summarize(args: &SummarizeArgs) -> Result<(), Failure> {
         symbols: &args.symbols,
         reading: &args.reading,
         rules: None,
+        spans_only: false,
         unfinished: false,
     };
     let mut summary = runs.read(&args.runs)?;
