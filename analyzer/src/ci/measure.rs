@@ -115,7 +115,7 @@ fn program(heap: &Heap) -> Text {
         return Text::new("[unknown]");
     };
     let Some(version) = first.strip_prefix("python") else {
-        return Text::new(&first);
+        return Text::new(without_hash(&first));
     };
     if !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return Text::new(&first);
@@ -130,6 +130,14 @@ fn program(heap: &Heap) -> Text {
         Some("-m") => Text::new(&format!("python -m {}", words.next().map_or("", Text::as_str))),
         Some(script) => Text::new(&format!("python {script}")),
         None => Text::new("python"),
+    }
+}
+
+/// The name of a test program as cargo builds it, without the hash that differs from build to build.
+fn without_hash(name: &str) -> &str {
+    match name.rsplit_once('-') {
+        Some((kept, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => kept,
+        _ => name,
     }
 }
 
@@ -215,4 +223,15 @@ fn threads_by_name(heap: &Heap, threads: &[Cell]) -> Vec<ThreadSummary> {
         leaked: cell.leaked.into(),
     });
     made.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_program_is_called_the_same_in_every_build() {
+        assert_eq!(without_hash("parser-0123456789abcdef"), "parser");
+        assert_eq!(without_hash("my-service"), "my-service");
+    }
 }
