@@ -10,11 +10,13 @@
 //! | [`symbols`] | addresses | functions, files, lines |
 //! | [`query`] | table and names | reports: plain data |
 //! | [`report`] | reports | text, JSON, CSV, folded stacks, SVG |
+//! | [`ci`] | table and names | what a run came to, and whether it is worse than another |
 //! | [`cli`] | the command line | all of the above |
 //!
 //! The engine knows nothing of the terminal. Results depend on the tape and the question alone, never on the number of threads.
 //! A tape is hostile input: nothing in it makes the engine panic or hang, and its text is escaped where it comes in ([`text::Text`]).
 
+pub mod ci;
 pub mod cli;
 pub mod index;
 pub mod query;

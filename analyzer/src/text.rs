@@ -4,7 +4,7 @@
 //! reverse the reading direction. A [`Text`] can only be made by escaping those, therefore everything that prints a `Text` is safe
 //! by its type. Markup (HTML, SVG) has its own escaping on top, in the exporters.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
@@ -20,6 +20,12 @@ pub const LONGEST: usize = 4096;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Text(#[serde(serialize_with = "as_str")] Arc<str>);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        Ok(Text::new(&String::deserialize(deserializer)?))
+    }
+}
 
 fn as_str<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)

@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     /// Start a program and record its heap
     #[command(after_help = "Example:\n  heaptape record -o svc.tape -- ./service --port 8080")]
-    Record(heaptape_collector::RecordArgs),
+    Record(RepeatArgs),
     /// Put a marker into the recording of a running program
     Mark {
         /// A process that is being recorded
@@ -75,6 +75,14 @@ pub enum Command {
     Flamegraph(FlamegraphArgs),
     /// Write a snapshot for other programs
     Export(ExportArgs),
+    /// Keep what a run came to in a small file: totals, sites, spans, threads
+    #[command(after_help = "Example:\n  heaptape summarize svc.tape -o heap.json")]
+    Summarize(SummarizeArgs),
+    /// Hold a run against a baseline or a budget; exit status 0 when it holds, 1 when a limit is broken, 2 when it cannot be judged
+    #[command(
+        after_help = "Examples:\n  heaptape check svc.tape --baseline heap.json\n  heaptape check svc.tape --budget heaptape.toml --format junit -o heap.xml"
+    )]
+    Check(CheckArgs),
     /// Record a small leaking service and find its leak
     Demo(DemoArgs),
     /// Print completions for a shell
@@ -90,6 +98,19 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// `record`, once or several times.
+#[derive(Args, Debug)]
+pub struct RepeatArgs {
+    /// Record so many runs, one after the other, into NAME.1.tape, NAME.2.tape, ...: for `check`, which learns from them what is noise
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "exec")]
+    pub repeat: Option<u32>,
+    /// Which of them this process records.
+    #[arg(long, hide = true, requires = "repeat")]
+    pub repeat_run: Option<u32>,
+    #[command(flatten)]
+    pub record: heaptape_collector::RecordArgs,
 }
 
 #[derive(Args, Debug, Default)]
@@ -503,6 +524,76 @@ pub enum Format {
     Csv,
 }
 
+/// How paths are made the same on every machine.
+#[derive(Args, Debug)]
+pub struct PathArgs {
+    /// Cut this folder off the paths of source files; may be repeated [default: the current folder]
+    #[arg(long, value_name = "DIR")]
+    pub strip_prefix: Vec<String>,
+    /// Replace the beginning of paths of source files; may be repeated
+    #[arg(long, value_name = "OLD=NEW", value_parser = remap)]
+    pub remap: Vec<(String, String)>,
+}
+
+#[derive(Args, Debug)]
+pub struct SummarizeArgs {
+    /// Tapes or summaries, each of a run of the same program
+    #[arg(value_name = "FILE", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Where to write it (- for stdout)
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
+    /// Sites to keep, those that matter most; 0 for all
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub sites: usize,
+    #[command(flatten)]
+    pub paths: PathArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Tapes or summaries, each of a run of the program
+    #[arg(value_name = "FILE", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// A summary or a tape of a good run; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Vec<PathBuf>,
+    /// The limits, as TOML [default: nothing may be more than in the baseline]
+    #[arg(long, value_name = "FILE")]
+    pub budget: Option<PathBuf>,
+    /// The form of the verdict
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub format: crate::ci::Form,
+    /// Write it into a file, and text to stdout
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
+    /// Where a differential flame graph can be found, for a link in markdown
+    #[arg(long, value_name = "URL")]
+    pub flamegraph: Option<String>,
+    /// Compare with a baseline of a program of another name
+    #[arg(long)]
+    pub any_program: bool,
+    /// Judge a tape that is still being written by what is in it
+    #[arg(long)]
+    pub unfinished: bool,
+    #[command(flatten)]
+    pub paths: PathArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
 #[derive(Args, Debug)]
 pub struct DemoArgs {
     /// Keep the tape here
@@ -544,6 +635,13 @@ fn span(text: &str) -> Result<Span, String> {
         from: if from.is_empty() { TimeSpec::Start } else { time(from)? },
         until: if until.is_empty() { TimeSpec::End } else { time(until)? },
     })
+}
+
+fn remap(text: &str) -> Result<(String, String), String> {
+    let (old, new) = text
+        .split_once('=')
+        .ok_or("expected OLD=NEW, for example /build/app=src")?;
+    Ok((old.to_owned(), new.to_owned()))
 }
 
 fn glob(text: &str) -> Result<GlobMatcher, String> {

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 pub enum Failure {
     /// It was asked wrongly: exit status 2.
     Usage(String),
+    /// `check` cannot judge: exit status 2.
+    Unjudged(String),
     /// It could not be done: exit status 1.
     Failed(String),
     /// The message was given already: this exit status.
@@ -28,6 +30,7 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         let (message, status) = match self {
             Failure::Usage(message) => (message, 2),
+            Failure::Unjudged(message) => (format!("cannot judge: {message}"), 2),
             Failure::Failed(message) => (message, 1),
             Failure::Silent(status) => return ExitCode::from(status),
             Failure::BrokenPipe => return ExitCode::SUCCESS,

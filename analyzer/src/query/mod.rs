@@ -28,6 +28,7 @@ pub use kind::TypeShare;
 pub use leaks::{leaks, LeakQuery};
 pub use moment::{NoSuchTime, NotATime, TapeTime, TimeSpec, GRAMMAR};
 pub use site::is_wrapper;
+pub(crate) use site::Sites;
 pub use snapshot::{mapped, snapshot, MappedRow};
 pub use stats::{Instant, Query, Row, Statistics};
 pub use timeline::{overview, timeline, MarkerPoint, PeakPoint, Point, SamplePoint, Timeline};

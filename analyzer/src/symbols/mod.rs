@@ -3,6 +3,7 @@
 //! Separate from replay: a heap is exact without any symbol. A module's file is used only if its build-id is the recorded one; a name
 //! from another build would be a lie. Only frames that a query needs are looked up, and only their modules opened.
 
+mod declared;
 mod demangle;
 mod image;
 mod locate;

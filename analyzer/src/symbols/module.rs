@@ -1,5 +1,6 @@
 //! The symbols of one module: its file, its debug file, and looking offsets up in them.
 
+use super::declared;
 use super::demangle::demangle;
 use super::image::Image;
 use super::locate::{hex, Options};
@@ -184,6 +185,7 @@ fn frames(
     let Ok(mut frames) = context.find_frames(probe).skip_all_loads() else {
         return places;
     };
+    let unit = context.find_dwarf_and_unit(probe).skip_all_loads();
     while let Ok(Some(frame)) = frames.next() {
         let function = frame
             .function
@@ -200,6 +202,10 @@ fn frames(
             library: info.path.clone(),
             offset,
             inlined: true,
+            declared: match (unit, frame.dw_die_offset) {
+                (Some(unit), Some(entry)) => declared::line(unit, entry),
+                _ => 0,
+            },
             ..Place::default()
         });
         if places.len() >= MOST_INLINED {

@@ -58,6 +58,9 @@ pub struct Place {
     pub file: Option<Text>,
     /// The line, from 1; 0 when not known.
     pub line: u32,
+    /// The line at which the function is declared, from 1; 0 when not known.
+    #[serde(skip)]
+    pub declared: u32,
     /// Path of the module; empty when the frame lies in none.
     pub library: Text,
     /// The return address in the module's own address space (or in memory, without a module).
@@ -81,6 +84,7 @@ impl Place {
                     function: Some(info.name.clone()),
                     file: Some(info.file.clone()),
                     line,
+                    declared: info.first_line,
                     language: Language::Python,
                     ..Place::default()
                 },

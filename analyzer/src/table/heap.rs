@@ -334,6 +334,19 @@ impl Heap {
 
     /// Notes that belong to every result drawn from this tape: what is missing and what it means. Empty for a sound tape.
     pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes_so_far();
+        if !self.ended_cleanly() {
+            notes.push(format!(
+                "{}: the tape was not ended properly (still being written, or its writer was killed); it reads up to event #{}",
+                self.name,
+                self.clock.end_event().get()
+            ));
+        }
+        notes
+    }
+
+    /// The notes on what is missing before the last event that could be read: empty for a sound tape that is still being written.
+    pub fn notes_so_far(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.damage.is_empty() {
             let lost: u64 = self
@@ -361,13 +374,6 @@ impl Heap {
         if self.catalog.stacks_incomplete {
             notes.push(format!("{}: some stacks are lost and shown as [stack lost]", self.name));
         }
-        if !self.ended_cleanly() {
-            notes.push(format!(
-                "{}: the tape was not ended properly (still being written, or its writer was killed); it reads up to event #{}",
-                self.name,
-                self.clock.end_event().get()
-            ));
-        }
         let lost: u64 = self
             .catalog
             .losses
@@ -389,6 +395,7 @@ impl Heap {
         }
         notes
     }
+
     /// What whoever reads the numbers must know although nothing is missing.
     pub fn remark(&self) -> Option<String> {
         let mean = self.catalog.header.options.sample_bytes.filter(|&mean| mean > 0)?;
