@@ -5,6 +5,7 @@
 //! Without arguments on made-up programs; with tapes, on their events, coded anew.
 
 #[path = "../tests/common/program.rs"]
+#[allow(dead_code)]
 mod program;
 
 use heaptape_format::record::{Process, Thread};

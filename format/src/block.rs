@@ -15,7 +15,7 @@
 //! 56  8  last time        highest time in the block
 //! 64  4  events           events in this block
 //! 68  4  weight           what they count as in shown totals
-//! 72  4  records          records in this block
+//! 72  4  records          records in this block; of a keyframe, the events that it stands for
 //! 76  4  generation       of the stacks in this block
 //! 80  4  frames           frames of the generation defined up to and with this block
 //! 84  4  stacks           stacks of the generation defined up to and with this block, without the root
@@ -40,6 +40,8 @@ pub const MAX_RECORDS_LENGTH: u32 = 1 << 20;
 pub const MAX_PAYLOAD_LENGTH: u32 = 9 << 20;
 /// Most events in a block.
 pub const MAX_BLOCK_EVENTS: u32 = 1 << 20;
+/// Most events that a keyframe block stands for.
+pub const MAX_SPAN: u32 = 1 << 31;
 /// Flag: a reader that does not know the kind skips the block.
 pub const FLAG_OPTIONAL: u16 = 1;
 
@@ -56,6 +58,14 @@ pub enum BlockKind {
     Events,
     /// The totals; the last block of a tape that was ended properly.
     End,
+    /// What has stayed of a span of events whose others are gone.
+    Keyframe,
+    /// Names of frames.
+    Names,
+    /// The end of the keyframe: what is gone, in totals.
+    Folded,
+    /// Which file of its recording this one is.
+    Part,
     /// Not known to this version; may be skipped.
     Optional(u8),
 }
@@ -69,6 +79,10 @@ impl BlockKind {
             BlockKind::Stacks => 3,
             BlockKind::Events => 4,
             BlockKind::End => 5,
+            BlockKind::Keyframe => 6,
+            BlockKind::Names => 7,
+            BlockKind::Folded => 8,
+            BlockKind::Part => 9,
             BlockKind::Optional(number) => number,
         }
     }
@@ -93,7 +107,7 @@ pub struct Block {
     pub events: u32,
     /// What they count as, by [`crate::Op::weight`].
     pub weight: u32,
-    /// Its records.
+    /// Its records; of a keyframe, the events that it stands for.
     pub records: u32,
     /// Its lowest time.
     pub first_time: Micros,
@@ -114,6 +128,11 @@ impl Block {
         self.payload_checksum
     }
 
+    /// How many numbers of events it takes up.
+    pub const fn span(&self) -> u32 {
+        span(self.kind, self.events, self.records)
+    }
+
     /// Where its payload begins.
     pub const fn payload_offset(&self) -> u64 {
         self.offset + HEADER_LENGTH as u64
@@ -122,6 +141,14 @@ impl Block {
     /// Bytes of its payload in the file.
     pub const fn payload_length(&self) -> u64 {
         self.length - HEADER_LENGTH as u64
+    }
+}
+
+/// How many numbers of events a block takes up.
+pub(crate) const fn span(kind: BlockKind, events: u32, records: u32) -> u32 {
+    match kind {
+        BlockKind::Keyframe => records,
+        _ => events,
     }
 }
 
@@ -270,6 +297,7 @@ mod tests {
             ("MAX_RECORDS_LENGTH", MAX_RECORDS_LENGTH),
             ("MAX_PAYLOAD_LENGTH", MAX_PAYLOAD_LENGTH),
             ("MAX_BLOCK_EVENTS", MAX_BLOCK_EVENTS),
+            ("MAX_SPAN", MAX_SPAN),
             ("HEADER_LENGTH", HEADER_LENGTH as u32),
         ];
         let kinds = [
@@ -278,6 +306,10 @@ mod tests {
             (BlockKind::Stacks, "stacks"),
             (BlockKind::Events, "events"),
             (BlockKind::End, "end"),
+            (BlockKind::Keyframe, "keyframe"),
+            (BlockKind::Names, "names"),
+            (BlockKind::Folded, "folded"),
+            (BlockKind::Part, "part"),
         ];
         let wanted = [
             format!("| magic | `{}` |", magic.join(" ")),

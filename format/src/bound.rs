@@ -1,11 +1,14 @@
 //! Keeps what a program may make as long as it likes (command lines, names) within what a block of records can hold.
 
+use crate::names::Naming;
 use crate::record::{Header, Record};
 
 /// Longest text that is kept.
 const MAX_TEXT: usize = 64 << 10;
 /// Longest command line that is kept.
 const MAX_COMMAND: usize = 256 << 10;
+/// Most bytes of the names of one frame.
+const MAX_NAMES: usize = 512 << 10;
 /// What stands at the end of a text that was cut.
 const CUT: &[u8] = b"[...]";
 
@@ -56,6 +59,38 @@ pub(crate) fn header(header: &Header) -> Header {
     header
 }
 
+/// A name that fits. Of functions inlined into each other without end, those in the middle go.
+pub(crate) fn naming(naming: &Naming) -> Naming {
+    let mut naming = naming.clone();
+    match &mut naming {
+        Naming::Module(module) => {
+            for part in [
+                &mut module.state,
+                &mut module.file,
+                &mut module.debug_file,
+                &mut module.problem,
+            ] {
+                text(part);
+            }
+        }
+        Naming::Frame(named) => {
+            let places = &mut named.places;
+            for place in places.iter_mut() {
+                text(&mut place.function);
+                text(&mut place.file);
+            }
+            let length = |place: &crate::names::NamedPlace| place.function.len() + place.file.len() + 16;
+            let mut total: usize = places.iter().map(length).sum();
+            while total > MAX_NAMES {
+                total -= length(&places.remove(places.len() / 2));
+            }
+        }
+        Naming::Code(code) => text(&mut code.name),
+        Naming::Cut { .. } => {}
+    }
+    naming
+}
+
 /// A record that fits.
 pub(crate) fn record(mut record: Record) -> Record {
     match &mut record {
@@ -74,7 +109,7 @@ pub(crate) fn record(mut record: Record) -> Record {
             text(&mut code.name);
             text(&mut code.file);
         }
-        Record::Type { name } => text(name),
+        Record::Type { name } | Record::Libc { name, .. } => text(name),
         Record::Runtime(runtime) => {
             text(&mut runtime.name);
             text(&mut runtime.note);
@@ -82,6 +117,7 @@ pub(crate) fn record(mut record: Record) -> Record {
         Record::ProcessEnd { .. }
         | Record::ThreadEnd { .. }
         | Record::Stacks(_)
+        | Record::Unwind { .. }
         | Record::Sample(_)
         | Record::Loss(_) => {}
     }

@@ -1,8 +1,10 @@
 //! The events of one block, decoded, a column a field.
 
-use crate::decode::Workspace;
+use crate::decode::Decoder;
 use crate::event::{AllocApi, Event, MapApi, Op};
 use crate::id::{Address, Bytes, EventNo, Micros, StackId, ThreadIx, TypeIx};
+use crate::sink::{Birth, EventSink, MappingEvent};
+use std::ops::Range;
 
 /// Which [`Op`] an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +56,8 @@ pub const NO_BIRTH: u32 = u32::MAX;
 pub struct EventColumns {
     /// Number of the first event.
     pub first_event: EventNo,
+    /// The number of each event less that of the first, of a keyframe. Empty for a block of events, whose numbers follow each other.
+    pub offset: Vec<u32>,
     /// What it is.
     pub op: Vec<OpCode>,
     /// Discriminant of the [`AllocApi`] or [`MapApi`]; 0 for an event without one.
@@ -76,7 +80,7 @@ pub struct EventColumns {
     pub birth: Vec<u32>,
     /// The rest of `Remap` and `Brk` events, by rising index.
     pub second: Vec<Second>,
-    pub(crate) workspace: Workspace,
+    pub(crate) decoder: Decoder,
 }
 
 impl EventColumns {
@@ -84,6 +88,13 @@ impl EventColumns {
     #[inline]
     pub fn len(&self) -> usize {
         self.op.len()
+    }
+
+    /// The number of the event at this index.
+    #[inline]
+    pub fn number(&self, index: usize) -> EventNo {
+        let offset = self.offset.get(index).map_or(index as u64, |&offset| u64::from(offset));
+        EventNo(self.first_event.get().saturating_add(offset))
     }
 
     /// Whether there is none.
@@ -95,6 +106,7 @@ impl EventColumns {
     /// Forgets the events and keeps the memory.
     pub fn clear(&mut self) {
         self.first_event = EventNo(0);
+        self.offset.clear();
         self.op.clear();
         self.api.clear();
         self.time.clear();
@@ -109,6 +121,7 @@ impl EventColumns {
 
     /// Makes room for this many events. What is left of other events is written over, but for what few events have: that is taken out here.
     pub(crate) fn resize(&mut self, events: usize) {
+        self.offset.clear();
         self.kind.clear();
         self.second.clear();
         self.op.resize(events, OpCode::Free);
@@ -119,6 +132,7 @@ impl EventColumns {
         self.size.resize(events, Bytes(0));
         self.stack.resize(events, StackId::ROOT);
         self.kind.resize(events, TypeIx::UNKNOWN);
+        self.birth.clear();
         self.birth.resize(events, NO_BIRTH);
     }
 
@@ -194,5 +208,66 @@ impl EventColumns {
     /// All events in their order.
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
         (0..self.len()).map_while(|index| self.get(index))
+    }
+}
+
+impl EventColumns {
+    fn put(&mut self, index: u32, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId) {
+        let index = index as usize;
+        self.op[index] = op;
+        self.api[index] = api;
+        self.address[index] = address;
+        self.size[index] = size;
+        self.stack[index] = stack;
+    }
+}
+
+/// Answers are indexes of events.
+impl EventSink for EventColumns {
+    fn begin(&mut self, first_event: EventNo, events: u32) {
+        self.first_event = first_event;
+        self.resize(events as usize);
+    }
+
+    fn numbers(&mut self, offsets: &[u32]) {
+        self.offset.extend_from_slice(offsets);
+    }
+
+    fn times(&mut self, events: Range<u32>, time: Micros) {
+        self.time[events.start as usize..events.end as usize].fill(time);
+    }
+
+    fn thread(&mut self, events: Range<u32>, thread: ThreadIx) {
+        self.thread[events.start as usize..events.end as usize].fill(thread);
+    }
+
+    fn birth(&mut self, birth: &Birth) -> u32 {
+        self.put(birth.index, birth.op, birth.api, birth.address, birth.size, birth.stack);
+        self.kind[birth.index as usize] = birth.kind;
+        birth.index
+    }
+
+    fn death(&mut self, index: u32, op: OpCode, address: Address, birth: Option<u32>) -> u32 {
+        self.put(index, op, 0, address, Bytes(0), StackId::ROOT);
+        self.birth[index as usize] = birth.unwrap_or(NO_BIRTH);
+        index
+    }
+
+    fn typed(&mut self, index: u32, address: Address, birth: Option<u32>, kind: TypeIx) {
+        self.put(index, OpCode::Typed, 0, address, Bytes(0), StackId::ROOT);
+        self.birth[index as usize] = birth.unwrap_or(NO_BIRTH);
+        self.kind[index as usize] = kind;
+    }
+
+    fn mapping(&mut self, event: &MappingEvent) {
+        let api = if event.op == OpCode::Map { event.api as u8 } else { 0 };
+        self.put(event.index, event.op, api, event.address, event.length, event.stack);
+        if matches!(event.op, OpCode::Remap | OpCode::Brk) {
+            self.second.push(Second {
+                index: event.index,
+                address: event.old.0,
+                length: event.old.1,
+            });
+        }
     }
 }

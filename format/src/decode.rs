@@ -5,44 +5,63 @@ use crate::columns::EventColumns;
 use crate::damage::{Damage, DamageCause};
 use crate::id::EventNo;
 use crate::payload::Decompressor;
-use crate::record::{Placed, Record};
+use crate::record::{Folded, Placed, Record};
+use crate::sink::EventSink;
 use crate::source::Source;
-use crate::{events, stacks};
+use crate::{events, keyframe, stacks};
 
-/// Decodes a block of events into `into`, in place of what was there. It is empty after damage.
+/// Decodes a block of events or a keyframe into `into`, in place of what was there. It is empty after damage.
 ///
 /// # Errors
 /// When the block is not one of events, or damaged.
 pub fn read_events<S: Source + ?Sized>(source: &S, block: &Block, into: &mut EventColumns) -> Result<(), Damage> {
-    if block.kind != BlockKind::Events {
-        into.clear();
-        return Err(damage(
-            block,
-            DamageCause::Content {
-                what: "it is no block of events",
-            },
-        ));
-    }
-    into.first_event = block.first_event;
-    let mut workspace = std::mem::take(&mut into.workspace);
-    let decoded = decode_events(source, block, &mut workspace, into);
-    into.workspace = workspace;
+    let mut decoder = std::mem::take(&mut into.decoder);
+    let decoded = decoder.read(source, block, into);
+    into.decoder = decoder;
     decoded.inspect_err(|_| into.clear())
 }
 
-fn decode_events<S: Source + ?Sized>(
-    source: &S,
-    block: &Block,
-    workspace: &mut Workspace,
-    into: &mut EventColumns,
-) -> Result<(), Damage> {
-    let mut payload = workspace.payload.take().unwrap_or_default();
-    let decoded = payload.read(source, block).and_then(|raw| {
-        events::decode(raw, block, &mut workspace.events, into)
-            .map_err(|what| damage(block, DamageCause::Content { what }))
-    });
-    workspace.payload = Some(payload);
-    decoded
+/// Decodes blocks of events; keeps its memory from one block to the next. Holds nothing that shows.
+#[derive(Default)]
+pub struct Decoder {
+    payload: Payload,
+    events: events::Scratch,
+}
+
+impl Decoder {
+    /// Hands the events of a block to a sink.
+    ///
+    /// # Errors
+    /// When the block is not one of events, or damaged: what the sink was told then means nothing.
+    pub fn read<S: Source + ?Sized>(
+        &mut self,
+        source: &S,
+        block: &Block,
+        into: &mut impl EventSink,
+    ) -> Result<(), Damage> {
+        let content = |what| damage(block, DamageCause::Content { what });
+        if !matches!(block.kind, BlockKind::Events | BlockKind::Keyframe) {
+            return Err(content("it is no block of events"));
+        }
+        let raw = self.payload.read(source, block)?;
+        match block.kind {
+            BlockKind::Keyframe => keyframe::decode(raw, block, &mut self.events, into),
+            _ => events::decode(raw, block, &mut self.events, into),
+        }
+        .map_err(content)
+    }
+}
+
+impl Clone for Decoder {
+    fn clone(&self) -> Self {
+        Decoder::default()
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Decoder")
+    }
 }
 
 /// Decodes a block of records or stacks; stacks come as `Record::Stacks`. Other kinds of blocks have no records.
@@ -80,27 +99,33 @@ pub fn read_tables<S: Source + ?Sized>(source: &S, block: &Block) -> Result<Vec<
                 record: Record::Stacks(stacks),
             }])
         }
-        BlockKind::Header | BlockKind::Events | BlockKind::End | BlockKind::Optional(_) => Ok(Vec::new()),
+        BlockKind::Header
+        | BlockKind::Events
+        | BlockKind::End
+        | BlockKind::Keyframe
+        | BlockKind::Folded
+        | BlockKind::Part
+        | BlockKind::Names
+        | BlockKind::Optional(_) => Ok(Vec::new()),
     }
 }
 
-/// What is worth keeping from one decoded block to the next. Holds nothing that shows.
-#[derive(Default)]
-pub(crate) struct Workspace {
-    payload: Option<Payload>,
-    events: events::Scratch,
-}
-
-impl Clone for Workspace {
-    fn clone(&self) -> Self {
-        Workspace::default()
+/// Decodes a folded block; `None` for other kinds.
+///
+/// # Errors
+/// When the block is damaged.
+pub fn read_folded<S: Source + ?Sized>(source: &S, block: &Block) -> Result<Option<Folded>, Damage> {
+    if block.kind != BlockKind::Folded {
+        return Ok(None);
     }
-}
-
-impl std::fmt::Debug for Workspace {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Workspace")
+    let raw = read_raw(source, block)?;
+    let content = |what| damage(block, DamageCause::Content { what });
+    let (folded, rest): (Folded, _) =
+        postcard::take_from_bytes(&raw).map_err(|_| content("the totals are malformed"))?;
+    if !rest.is_empty() {
+        return Err(content("bytes are left over"));
     }
+    Ok(Some(folded))
 }
 
 /// The payload of a block, decompressed.
@@ -154,7 +179,7 @@ impl Payload {
     }
 }
 
-fn damage(block: &Block, cause: DamageCause) -> Damage {
+pub(crate) fn damage(block: &Block, cause: DamageCause) -> Damage {
     Damage {
         offset: block.offset,
         length: block.length,

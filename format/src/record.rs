@@ -112,6 +112,20 @@ pub enum Record {
     },
     /// A process runs an interpreter whose allocators are recorded, or would have been.
     Runtime(Runtime),
+    /// What a module brings along for stacks to be followed through its code.
+    Unwind {
+        /// Which.
+        module: ModuleIx,
+        /// Whether it has unwind tables. What they cover is another question: `Frame::Truncated` tells where stacks end.
+        tables: bool,
+    },
+    /// The C library that a process uses.
+    Libc {
+        /// Which process.
+        process: ProcessIx,
+        /// The library, and its version where it tells that, raw bytes (`glibc 2.36`, `musl`).
+        name: Vec<u8>,
+    },
 }
 
 /// A process image.
@@ -317,6 +331,47 @@ pub enum LossCause {
     Paused,
     /// The program wrote over the memory that it shares with the recorder.
     Overwritten,
+}
+
+/// What is gone of the events that a keyframe stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Folded {
+    /// The highest number of live bytes in that span; `None` when nothing lived, or when a sample was recorded.
+    pub peak: Option<FoldedPeak>,
+    /// Blocks that had died, by the stack that had asked for them, those with the most bytes first.
+    pub sites: Vec<FoldedSite>,
+    /// Blocks that had died, of all other stacks.
+    pub other_blocks: u64,
+    /// Their bytes.
+    pub other_bytes: u64,
+    /// Blocks that were never freed, of processes that had ended.
+    pub left_blocks: u64,
+    /// Their bytes.
+    pub left_bytes: u64,
+}
+
+/// The first highest level of a span.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedPeak {
+    /// It was reached by this event.
+    pub event: EventNo,
+    /// When.
+    pub time: Micros,
+    /// Bytes.
+    pub bytes: u64,
+    /// Blocks.
+    pub blocks: u64,
+}
+
+/// Blocks of one stack that had died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoldedSite {
+    /// Who had asked for them, in the generation of the block.
+    pub stack: StackId,
+    /// How many.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// The last block of a tape that was ended properly.

@@ -5,9 +5,10 @@
 //! What is decided for good never depends on how long the file is, so that [`resume`] on a growing file comes to what one scan of the whole
 //! file finds. What is said about the end of the file is provisional; `confirmed` is where the next look begins.
 
+use crate::annex::Annex;
 use crate::block::{
-    tape_id, Block, BlockKind, RawHeader, FLAG_OPTIONAL, HEADER_LENGTH, MAGIC, MAX_BLOCK_EVENTS, MAX_PAYLOAD_LENGTH,
-    MAX_RAW_LENGTH, MAX_RECORDS_LENGTH, VERSION,
+    span, tape_id, Block, BlockKind, RawHeader, FLAG_OPTIONAL, HEADER_LENGTH, MAGIC, MAX_BLOCK_EVENTS,
+    MAX_PAYLOAD_LENGTH, MAX_RAW_LENGTH, MAX_RECORDS_LENGTH, MAX_SPAN, VERSION,
 };
 use crate::damage::{Damage, DamageCause};
 use crate::decode::read_raw;
@@ -70,6 +71,8 @@ struct State {
     stacks: u32,
     header: Option<Header>,
     end: Option<End>,
+    /// Whether a keyframe can no longer come.
+    in_full: bool,
     /// Whether blocks before the next one are known to be lost; the index of the damage entry that their events are counted at.
     gap: Gap,
 }
@@ -185,6 +188,7 @@ impl State {
             stacks: 0,
             header: None,
             end: None,
+            in_full: false,
             gap: Gap::None,
         }
     }
@@ -200,6 +204,46 @@ fn tape_of<S: Source + ?Sized>(source: &S, offset: u64, header: &RawHeader) -> O
 }
 
 impl Scan {
+    /// What can be put at the end of this tape, and where that is: the bytes from there on are to be replaced by the annex. They are those of the end block, or of one that
+    /// was not finished.
+    ///
+    /// `None` for a tape whose bytes after that would be lost: something lies behind its end.
+    pub fn annex(&self, length: u64) -> Option<(u64, Annex)> {
+        let end = self.blocks.last().filter(|block| block.kind == BlockKind::End);
+        let at = match (&self.ending, end) {
+            (Ending::Clean(_), Some(end)) if end.offset + end.length == length => end.offset,
+            (Ending::Unclean { whole, .. }, _) => *whole,
+            _ => return None,
+        };
+        let state = &self.state;
+        let place = RawHeader {
+            version: VERSION,
+            kind: 0,
+            flags: 0,
+            payload_length: 0,
+            raw_length: 0,
+            payload_checksum: 0,
+            tape: state.tape,
+            sequence: end.map_or(state.next_sequence, |end| end.sequence),
+            first_event: state.next_event,
+            first_time: state.last_time,
+            last_time: state.last_time,
+            events: 0,
+            weight: 0,
+            records: 0,
+            generation: state.generation,
+            frames: state.frames,
+            stacks: state.stacks,
+            reserved: 0,
+        };
+        Some((at, Annex::new(place, state.end.clone())))
+    }
+
+    /// The number that all blocks of this tape have, and no others.
+    pub fn tape(&self) -> u64 {
+        self.state.tape
+    }
+
     fn confirm(&mut self) {
         let gap_damage = match self.state.gap {
             Gap::At(index) => self.damage.get(index).cloned(),
@@ -357,6 +401,10 @@ impl Scan {
             BlockKind::Stacks,
             BlockKind::Events,
             BlockKind::End,
+            BlockKind::Keyframe,
+            BlockKind::Names,
+            BlockKind::Folded,
+            BlockKind::Part,
         ]
         .into_iter()
         .find(|kind| kind.number() == header.kind);
@@ -366,8 +414,13 @@ impl Scan {
             None => return Err(DamageCause::UnknownKind { kind: header.kind }),
         };
         let limit = match kind {
-            BlockKind::Events | BlockKind::Stacks => MAX_RAW_LENGTH,
-            BlockKind::Header | BlockKind::Records | BlockKind::End => MAX_RECORDS_LENGTH,
+            BlockKind::Events | BlockKind::Stacks | BlockKind::Keyframe => MAX_RAW_LENGTH,
+            BlockKind::Header
+            | BlockKind::Records
+            | BlockKind::End
+            | BlockKind::Folded
+            | BlockKind::Names
+            | BlockKind::Part => MAX_RECORDS_LENGTH,
             BlockKind::Optional(_) => u32::MAX,
         };
         let state = &self.state;
@@ -377,20 +430,30 @@ impl Scan {
         if header.raw_length > limit || header.payload_length > MAX_PAYLOAD_LENGTH {
             return wrong("it is longer than the format allows");
         }
-        if header.events > MAX_BLOCK_EVENTS || (header.events > 0) != (kind == BlockKind::Events) {
+        let events_fit = match kind {
+            BlockKind::Events => header.events > 0,
+            BlockKind::Keyframe => (1..=MAX_SPAN).contains(&header.records),
+            _ => header.events == 0,
+        };
+        if header.events > MAX_BLOCK_EVENTS || !events_fit {
             return wrong("the number of its events");
         }
-        if u64::from(header.weight) > 2 * u64::from(header.events) {
+        if matches!(kind, BlockKind::Keyframe | BlockKind::Folded) && state.in_full {
+            return wrong("a keyframe comes before all events");
+        }
+        let span = span(kind, header.events, header.records);
+        if u64::from(header.weight) > 2 * u64::from(span) {
             return wrong("the weight of its events");
         }
         let first_event_fits = match state.gap {
             Gap::None => header.first_event == state.next_event,
             Gap::At(_) | Gap::Unlisted => header.first_event >= state.next_event,
         };
-        if !first_event_fits || header.first_event.checked_add(u64::from(header.events)).is_none() {
+        if !first_event_fits || header.first_event.checked_add(u64::from(span)).is_none() {
             return wrong("the number of its first event");
         }
-        if header.first_time > header.last_time || (kind == BlockKind::Events && header.first_time < state.last_time) {
+        let in_order = matches!(kind, BlockKind::Events | BlockKind::Keyframe | BlockKind::Folded);
+        if header.first_time > header.last_time || (in_order && header.first_time < state.last_time) {
             return wrong("its time goes backwards");
         }
         if header.generation < state.generation
@@ -409,9 +472,10 @@ impl Scan {
                 entry.lost_events = Some(lost);
             }
         }
-        self.state.next_event = header.first_event + u64::from(header.events);
-        if kind == BlockKind::Events {
+        self.state.next_event = header.first_event + u64::from(block.span());
+        if matches!(kind, BlockKind::Events | BlockKind::Keyframe | BlockKind::Folded) {
             self.state.last_time = header.last_time;
+            self.state.in_full |= kind != BlockKind::Keyframe;
         }
         self.state.generation = header.generation;
         self.state.frames = header.frames;
@@ -431,7 +495,14 @@ impl Scan {
                     None => self.broken(source, &block),
                 }
             }
-            BlockKind::Records | BlockKind::Stacks | BlockKind::Events | BlockKind::Optional(_) => {}
+            BlockKind::Records
+            | BlockKind::Stacks
+            | BlockKind::Events
+            | BlockKind::Keyframe
+            | BlockKind::Folded
+            | BlockKind::Names
+            | BlockKind::Part
+            | BlockKind::Optional(_) => {}
         }
     }
 

@@ -31,6 +31,7 @@ const TRUNCATED: u64 = 2;
 const PYTHON: u64 = 3;
 
 /// Interns values: an open-addressed table of ids over the list of values.
+#[derive(Clone)]
 struct Interner<T> {
     values: Vec<T>,
     slots: Vec<u32>,
@@ -120,6 +121,7 @@ struct Node {
 
 /// Interns nodes. The nodes of a new path follow each other in memory, and paths that are walked again
 /// in the same order are found from node to node, without hashing.
+#[derive(Clone)]
 struct Nodes {
     /// By id; the first is the root.
     list: Vec<Node>,
@@ -219,6 +221,7 @@ impl Nodes {
 }
 
 /// The frames and stacks of one generation.
+#[derive(Clone)]
 pub(crate) struct StackTable {
     frames: Interner<Frame>,
     nodes: Nodes,
@@ -261,6 +264,17 @@ impl StackTable {
         debug_assert!(parent.get() <= self.stacks(), "the parent is of this generation");
         debug_assert!(frame.get() < self.frames(), "the frame is of this generation");
         self.nodes.intern(parent, frame)
+    }
+
+    /// The parent and the frame of a node.
+    pub(crate) fn node(&self, stack: StackId) -> (StackId, Frame) {
+        let node = &self.nodes.list[stack.get() as usize];
+        (node.parent, self.frames.values[node.frame.get() as usize])
+    }
+
+    /// All frames.
+    pub(crate) fn all_frames(&self) -> &[Frame] {
+        &self.frames.values
     }
 
     /// Frames that are defined.

@@ -1,12 +1,17 @@
 //! Writing a tape: bytes are appended to the caller's buffer, block by block.
 
-use crate::block::{tape_id, BlockKind, RawHeader, HEADER_LENGTH, MAX_BLOCK_EVENTS, MAX_RECORDS_LENGTH, VERSION};
+use crate::block::{
+    tape_id, BlockKind, RawHeader, FLAG_OPTIONAL, HEADER_LENGTH, MAX_BLOCK_EVENTS, MAX_RECORDS_LENGTH, VERSION,
+};
 use crate::bound;
+use crate::bytes::put_varint;
 use crate::event::{Event, Op};
 use crate::events::Encoder;
 use crate::id::{EventNo, FrameId, Micros, ProcessIx, StackId};
+use crate::names::{NamesBatch, Naming};
+use crate::part::Part;
 use crate::payload::Compressor;
-use crate::record::{End, Frame, Header, Placed, Record};
+use crate::record::{End, Folded, Frame, Header, Placed, Record};
 use crate::stacks::StackTable;
 
 /// Frames and stacks that go into one block, so that its payload stays within the limit whatever they are.
@@ -55,6 +60,8 @@ pub struct Writer {
     tape: u64,
     sequence: u64,
     generation: u32,
+    /// What to take off the generation in the file.
+    generation_base: u32,
     /// Events in sealed blocks.
     sealed: u64,
     weight: u64,
@@ -62,6 +69,8 @@ pub struct Writer {
     stacks: StackTable,
     /// Records that wait for their blocks.
     records: Vec<Batch>,
+    /// Names that wait for their block.
+    names: NamesBatch,
     /// The process of each thread, as the records told.
     processes: Vec<ProcessIx>,
     events: Encoder,
@@ -89,11 +98,13 @@ impl Writer {
             tape: tape_id(&raw),
             sequence: 0,
             generation: 0,
+            generation_base: 0,
             sealed: 0,
             weight: 0,
             last_time: Micros(0),
             stacks: StackTable::new(),
             records: Vec::new(),
+            names: NamesBatch::default(),
             processes: Vec::new(),
             events: Encoder::new(options.block_events.clamp(1, MAX_BLOCK_EVENTS)),
             compressor: Compressor::new(options.level),
@@ -145,15 +156,19 @@ impl Writer {
     ///
     /// Stacks are not given this way: the writer makes their records. Texts over 64 KiB and command lines over 256 KiB are cut, visibly.
     pub fn record(&mut self, time: Micros, record: Record) {
+        let at = self.next_event();
+        self.placed(Placed { at, time, record });
+    }
+
+    /// Adds a record that has its place already.
+    pub(crate) fn placed(&mut self, placed: Placed) {
+        let Placed { at, time, record } = placed;
         debug_assert!(!matches!(record, Record::Stacks(_)), "the writer itself records stacks");
         if let Record::Thread(thread) = &record {
             self.processes.push(thread.process);
         }
-        let bytes = serialize(&Placed {
-            at: self.next_event(),
-            time,
-            record: bound::record(record),
-        });
+        let record = bound::record(record);
+        let bytes = serialize(&Placed { at, time, record });
         match self.records.last_mut() {
             Some(batch) if batch.raw.len() + bytes.len() <= MAX_RECORDS_LENGTH as usize => {
                 batch.raw.extend_from_slice(&bytes);
@@ -170,6 +185,18 @@ impl Writer {
         }
     }
 
+    /// Adds a name. It reaches the tape when a block of names is full, or with [`Writer::flush`].
+    pub fn name(&mut self, naming: &Naming, out: &mut Vec<u8>) {
+        if let Some(full) = self.names.add(naming) {
+            self.names_block(&full, out);
+        }
+    }
+
+    fn names_block(&mut self, batch: &NamesBatch, out: &mut Vec<u8>) {
+        let header = batch.header(self.header(BlockKind::Names));
+        self.block(header, batch.raw(), out);
+    }
+
     /// The id of a frame within the generation.
     #[inline]
     pub fn frame(&mut self, frame: Frame) -> FrameId {
@@ -180,6 +207,11 @@ impl Writer {
     #[inline]
     pub fn stack(&mut self, parent: StackId, frame: FrameId) -> StackId {
         self.stacks.stack(parent, frame)
+    }
+
+    /// All frames of the generation in force.
+    pub(crate) fn frames(&self) -> &[Frame] {
+        self.stacks.all_frames()
     }
 
     /// Whether the generation has reached its limit, so that [`Writer::new_generation`] is due.
@@ -193,6 +225,88 @@ impl Writer {
         self.flush(out);
         self.stacks.clear();
         self.generation += 1;
+    }
+
+    /// From here on the blocks go to another file, in which the next one has this sequence number, and the generation in force this number.
+    /// Nothing must be pending: right after [`Writer::flush`].
+    pub fn rebase(&mut self, sequence: u64, generation: u32) {
+        self.sequence = sequence;
+        self.generation_base = self.generation.saturating_sub(generation);
+    }
+
+    /// The sequence number of the next block in the file.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The generation in force as the file has it.
+    pub fn file_generation(&self) -> u32 {
+        self.generation - self.generation_base
+    }
+
+    /// Adds an event of a keyframe, whose block somebody else seals.
+    pub(crate) fn keep(&mut self, event: &Event) {
+        let process = self.processes.get(event.thread.get() as usize).copied();
+        let process = process.unwrap_or_default();
+        if let Op::Typed { address, kind } = event.op {
+            if self.events.is_told(address, kind, process) {
+                return;
+            }
+        }
+        self.last_time = event.time;
+        self.events.event(event, process);
+    }
+
+    /// Events that wait to be sealed.
+    pub(crate) fn kept(&self) -> u32 {
+        self.events.events()
+    }
+
+    /// Whether a keyframe block must be sealed before its next event.
+    pub(crate) fn is_full(&self) -> bool {
+        self.events.is_full()
+    }
+
+    /// Appends a keyframe block of the events that were kept, which stands for `span` events of this weight. `numbers` is its column of numbers.
+    pub(crate) fn keyframe(&mut self, numbers: &[u8], span: u32, weight: u32, out: &mut Vec<u8>) {
+        let events = self.events.events();
+        let mut raw = std::mem::take(&mut self.raw);
+        raw.clear();
+        let mut header = RawHeader {
+            events,
+            weight,
+            records: span,
+            ..self.header(BlockKind::Keyframe)
+        };
+        if events > 0 {
+            let (first_time, last_time) = self.events.times();
+            header.first_time = first_time.get();
+            header.last_time = last_time.get();
+            put_varint(&mut raw, numbers.len() as u64);
+            raw.extend_from_slice(numbers);
+            raw.extend_from_slice(self.events.seal());
+        }
+        self.block(header, &raw, out);
+        self.raw = raw;
+        self.sealed += u64::from(span);
+        self.weight += u64::from(weight);
+        self.events.clear();
+    }
+
+    /// Says which file of its recording this is.
+    pub(crate) fn part(&mut self, part: &Part, out: &mut Vec<u8>) {
+        let header = RawHeader {
+            flags: FLAG_OPTIONAL,
+            ..self.header(BlockKind::Part)
+        };
+        self.block(header, &serialize(part), out);
+    }
+
+    /// Ends the keyframe: everything up to this time is folded.
+    pub(crate) fn folded(&mut self, folded: &Folded, time: Micros, out: &mut Vec<u8>) {
+        self.last_time = self.last_time.max(time);
+        let header = self.header(BlockKind::Folded);
+        self.block(header, &serialize(folded), out);
     }
 
     /// The generation in force.
@@ -219,6 +333,9 @@ impl Writer {
             };
             self.block(header, &batch.raw, out);
         }
+        if let Some(names) = self.names.take() {
+            self.names_block(&names, out);
+        }
         let events = self.events.events();
         if events > 0 {
             let (first_time, last_time) = self.events.times();
@@ -239,8 +356,13 @@ impl Writer {
     /// Ends the tape.
     pub fn finish(mut self, end: &End, out: &mut Vec<u8>) {
         self.flush(out);
+        self.close(end, out);
+    }
+
+    /// Ends a file of a recording that goes on in another one. Nothing must be pending: right after [`Writer::flush`], and before [`Writer::rebase`].
+    pub fn close(&mut self, end: &End, out: &mut Vec<u8>) {
         let header = self.header(BlockKind::End);
-        self.block(header, &serialize(end), out);
+        append(&mut self.compressor, header, &serialize(end), out);
     }
 
     /// The number that the next event gets.
@@ -275,7 +397,7 @@ impl Writer {
             events: 0,
             weight: 0,
             records: 0,
-            generation: self.generation,
+            generation: self.file_generation(),
             frames: self.stacks.written_frames(),
             stacks: self.stacks.written_stacks(),
             reserved: 0,
@@ -289,7 +411,7 @@ impl Writer {
 }
 
 /// Appends a block: completes the header by what only the compressed payload tells.
-fn append(compressor: &mut Compressor, header: RawHeader, raw: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn append(compressor: &mut Compressor, header: RawHeader, raw: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_LENGTH]);
     let payload = out.len();
@@ -303,6 +425,6 @@ fn append(compressor: &mut Compressor, header: RawHeader, raw: &[u8], out: &mut 
     out[start..payload].copy_from_slice(&header.to_bytes());
 }
 
-fn serialize<T: serde::Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn serialize<T: serde::Serialize>(value: &T) -> Vec<u8> {
     postcard::to_allocvec(value).expect("plain data serializes into memory")
 }

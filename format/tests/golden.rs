@@ -7,6 +7,9 @@ use common::{small_tape, Reading};
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/v1.tape");
 const LISTING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/v1.txt");
 
+const FOLDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/v1-folded.tape");
+const FOLDED_LISTING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/v1-folded.txt");
+
 /// Every event and record of a tape, one a line.
 fn listing(reading: &Reading) -> String {
     let records = reading.records.iter().map(|placed| format!("{placed:?}"));
@@ -14,10 +17,19 @@ fn listing(reading: &Reading) -> String {
         .events
         .iter()
         .map(|(number, event)| format!("{} {event:?}", number.get()));
+    let kept = reading.kept.iter().flat_map(|(events, span)| {
+        let events = events
+            .iter()
+            .map(|(number, event)| format!("kept {} {event:?}", number.get()));
+        std::iter::once(format!("keyframe for {span}")).chain(events)
+    });
+    let folded = reading.folded.iter().map(|folded| format!("{folded:?}"));
     let ending = format!("{:?}", reading.ending);
     let header = format!("{:?}", reading.header);
     std::iter::once(header)
         .chain(records)
+        .chain(kept)
+        .chain(folded)
         .chain(events)
         .chain([ending])
         .map(|line| line + "\n")
@@ -31,17 +43,26 @@ fn is_writing() -> bool {
 
 #[test]
 fn the_golden_tape_of_version_1_is_read_exactly_as_listed() {
+    assert_golden(GOLDEN, LISTING, || small_tape().0);
+}
+
+#[test]
+fn the_golden_tape_that_begins_with_a_keyframe_is_read_exactly_as_listed() {
+    assert_golden(FOLDED, FOLDED_LISTING, common::folded_tape);
+}
+
+fn assert_golden(golden: &str, listed: &str, make: impl Fn() -> Vec<u8>) {
     if is_writing() {
-        let tape = small_tape().0;
-        std::fs::write(LISTING, listing(&Reading::of(&tape).expect("it is a tape"))).expect("the listing is writable");
-        std::fs::write(GOLDEN, tape).expect("the golden tape is writable");
+        let tape = make();
+        std::fs::write(listed, listing(&Reading::of(&tape).expect("it is a tape"))).expect("the listing is writable");
+        std::fs::write(golden, tape).expect("the golden tape is writable");
     }
-    let tape = std::fs::read(GOLDEN).expect("the golden tape is there");
+    let tape = std::fs::read(golden).expect("the golden tape is there");
     let reading = Reading::of(&tape).expect("it is a tape");
     assert_eq!(reading.damage, []);
     assert_eq!(
         listing(&reading),
-        std::fs::read_to_string(LISTING).expect("its listing is there")
+        std::fs::read_to_string(listed).expect("its listing is there")
     );
 }
 

@@ -84,6 +84,38 @@ fn image(tape: &[u8], before: &[u8], synced: usize, dice: &mut Dice) -> Vec<u8> 
 }
 
 #[test]
+fn at_every_sync_point_what_was_synced_is_read_whatever_became_of_the_rest() {
+    let tape = long_tape(3);
+    let whole = Reading::of(&tape).expect("it is a tape");
+    let zeros = vec![0; tape.len()];
+    let mut other = long_tape(4);
+    other.resize(tape.len(), 0);
+    let mut dice = Dice(362_436_069);
+    let blocks = scan(&tape).expect("it is a tape").blocks;
+    let mut safe = 0;
+    for block in &blocks[1..] {
+        let synced = (block.offset + block.length) as usize;
+        safe += block.events as usize;
+        for before in [&zeros, &other] {
+            for _ in 0..8 {
+                let image = image(&tape, before, synced, &mut dice);
+                let reading = Reading::of(&image).expect("its first blocks are there");
+                assert_eq!(
+                    reading.events[..safe],
+                    whole.events[..safe],
+                    "synced up to byte {synced}"
+                );
+                // Of the rest nothing is made up.
+                let as_written =
+                    |(number, event): &(EventNo, Event)| whole.events[number.get() as usize] == (*number, *event);
+                assert!(reading.events[safe..].iter().all(as_written));
+            }
+        }
+    }
+    assert_eq!(safe, whole.events.len());
+}
+
+#[test]
 fn whatever_pages_of_a_tape_reached_the_disk_nothing_is_made_up_and_what_is_missing_is_named() {
     let tape = long_tape(1);
     // What was there before is zeros, or the worst that it could be: another tape.

@@ -264,7 +264,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         40 => event,
         6 => (any::<u32>(), any::<u64>()).prop_map(|(parent, frame)| Step::Stack { parent, frame }),
-        2 => (0u8..8).prop_map(Step::Record),
+        2 => (0u8..10).prop_map(Step::Record),
         1 => Just(Step::Flush),
         1 => Just(Step::Generation),
     ]
@@ -560,6 +560,8 @@ proptest! {
                         4 => Record::Code(Code { name: vec![0xff], first_line: u32::MAX, ..Code::default() }),
                         5 => Record::Type { name: b"dict".to_vec() },
                         6 => Record::Runtime(Runtime { frames: true, note: b"none".to_vec(), ..Runtime::default() }),
+                        7 => Record::Unwind { module: ModuleIx(3), tables: which == 7 },
+                        8 => Record::Libc { process: ProcessIx(1), name: b"glibc 2.36".to_vec() },
                         _ => Record::ThreadName { thread: ThreadIx(1), name: Vec::new() },
                     };
                     writer.record(Micros(time), record.clone());

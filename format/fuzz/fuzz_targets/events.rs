@@ -10,7 +10,9 @@ use heaptape_format::{read_events, scan, EventColumns, Header, Writer, WriterOpt
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((lengths, mut rest)) = data.split_at_checked(20) else { return };
+    let Some((lengths, mut rest)) = data.split_at_checked(20) else {
+        return;
+    };
     let mut columns = Vec::new();
     for length in lengths.chunks(2) {
         let length = usize::from(u16::from_le_bytes([length[0], length[1]])).min(rest.len());

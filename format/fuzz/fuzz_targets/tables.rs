@@ -10,7 +10,9 @@ use heaptape_format::{read_tables, scan, Header, Record, Writer, WriterOptions};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&[kind, records, frames, stacks], raw)) = data.split_first_chunk() else { return };
+    let Some((&[kind, records, frames, stacks], raw)) = data.split_first_chunk() else {
+        return;
+    };
     let mut tape = Vec::new();
     drop(Writer::new(&Header::default(), WriterOptions::tiny(), &mut tape));
     let place = Forged::like(&tape);

@@ -1,14 +1,15 @@
 //! Decoding an events block. The bytes are nobody's friend: every number is checked before it is used.
 
 use super::habits::{Habits, Site};
-use super::heap::{Class, Heap, Home, NONE};
+use super::heap::{Class, Heap, Home, Node, NONE};
 use super::layout::*;
 use super::thread::Thread;
-use crate::block::Block;
+use crate::block::{Block, BlockKind};
 use crate::bytes::{unzigzag, Cursor, Malformed};
-use crate::columns::{EventColumns, OpCode, Second, NO_BIRTH};
+use crate::columns::OpCode;
 use crate::event::{AllocApi, MapApi};
 use crate::id::{Address, Bytes, Micros, StackId, ThreadIx, TypeIx};
+use crate::sink::{Birth, EventSink, MappingEvent};
 
 /// What decoding needs besides its result; reused from block to block.
 #[derive(Clone, Debug, Default)]
@@ -16,14 +17,16 @@ pub(crate) struct Scratch {
     habits: Habits,
     heap: Heap,
     threads: Vec<Thread>,
+    /// By event, in blocks that say types: the stack of a birth by Python's object allocator, [`NONE`] for others.
+    objects: Vec<u32>,
 }
 
-/// Decodes the payload of `block` into empty columns.
-pub(crate) fn decode(
+/// Decodes the payload of `block`.
+pub(crate) fn decode<S: EventSink>(
     raw: &[u8],
     block: &Block,
     scratch: &mut Scratch,
-    into: &mut EventColumns,
+    into: &mut S,
 ) -> Result<(), Malformed> {
     let mut cursor = Cursor::new(raw);
     let mut lengths = [0; COLUMNS];
@@ -43,100 +46,114 @@ pub(crate) fn decode(
     scratch.heap.clear();
     scratch.threads.clear();
     scratch.heap.nodes.reserve(controls.len());
-    into.resize(controls.len());
-    let mut clock = Clock {
-        time: block.first_time.get(),
-        still: 0,
-        step: 0,
-    };
-    clock.next(&mut columns[TIMES])?;
+    let says_types = !columns[TYPES].is_at_end();
+    scratch.objects.clear();
+    if says_types {
+        scratch.objects.resize(controls.len(), NONE);
+    }
+    into.begin(block.first_event, block.events);
+    if times(&mut columns[TIMES], block, into)? != block.last_time {
+        return Err("its last time is not that of its header");
+    }
     let mut reader = Reader {
         columns,
         heap: &mut scratch.heap,
         habits: &mut scratch.habits,
         threads: &mut scratch.threads,
+        objects: &mut scratch.objects,
+        says_types,
         thread: 0,
-        run: 0,
+        now: Thread::new(ThreadIx(0)),
         max_stack: block.stacks,
         index: 0,
+        extra_weight: 0,
         into,
     };
-    for (index, &control) in controls.iter().enumerate() {
-        reader.index = index;
-        let time = clock.tick(&mut reader.columns[TIMES])?;
-        reader.event(control, Micros(time))?;
+    let mut from = 0;
+    while from < controls.len() {
+        let run = reader.switch()?;
+        let until = usize::try_from(run).ok().and_then(|run| from.checked_add(run));
+        let until = until
+            .filter(|&until| until <= controls.len())
+            .ok_or("the run of a thread")?;
+        reader.into.thread(from as u32..until as u32, reader.now.ix);
+        for (index, &control) in (from as u32..).zip(&controls[from..until]) {
+            reader.index = index;
+            reader.event(control)?;
+        }
+        from = until;
     }
-    if reader.run > 0 || reader.columns.iter().any(|column| !column.is_at_end()) {
+    if reader.columns.iter().any(|column| !column.is_at_end()) {
         return Err("bytes are left over in a column");
     }
-    if clock.time != block.last_time.get() {
-        return Err("its last time is not that of its header");
-    }
-    let count = |wanted| into.op.iter().filter(|&&op| op == wanted).count();
-    if controls.len() + count(OpCode::Resize) - count(OpCode::Typed) != block.weight as usize {
+    // A keyframe weighs what all events did that it stands for.
+    let is_weighed = block.kind == BlockKind::Events;
+    if is_weighed && i64::from(block.events) + reader.extra_weight != i64::from(block.weight) {
         return Err("the weight of its events is not that of its header");
     }
     Ok(())
 }
 
-/// Time, as the column of times steps it.
-struct Clock {
-    time: u64,
-    /// Events until the next step.
-    still: u64,
-    step: u64,
-}
-
-impl Clock {
-    /// The next step; none is left when the column ends.
-    #[inline]
-    fn next(&mut self, column: &mut Cursor<'_>) -> Result<(), Malformed> {
-        if column.is_at_end() {
-            self.still = u64::MAX;
-            return Ok(());
+/// Tells the times of all events, as the column of times steps them; the last one.
+fn times(column: &mut Cursor<'_>, block: &Block, into: &mut impl EventSink) -> Result<Micros, Malformed> {
+    let events = u64::from(block.events);
+    let mut time = block.first_time;
+    // The events from `from` on have this time, those before `told` at least.
+    let (mut from, mut told) = (0, 0u64);
+    loop {
+        let (still, step) = step(column)?;
+        let until = told.saturating_add(still).min(events);
+        if from < until {
+            into.times(from as u32..until as u32, time);
         }
-        let packed = column.byte()?;
-        (self.still, self.step) = if packed == 0 {
-            (column.varint()?, column.varint()?)
-        } else {
-            (u64::from(packed >> 4), u64::from(packed & 15))
-        };
-        if self.step == 0 {
-            return Err("a step of time is none");
+        if until == events {
+            return Ok(time);
         }
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn tick(&mut self, column: &mut Cursor<'_>) -> Result<u64, Malformed> {
-        if self.still > 0 {
-            self.still -= 1;
-        } else {
-            self.time = self.time.checked_add(self.step).ok_or("time overflows")?;
-            self.next(column)?;
-        }
-        Ok(self.time)
+        time = Micros(time.get().checked_add(step).ok_or("time overflows")?);
+        (from, told) = (until, until + 1);
     }
 }
 
-struct Reader<'a> {
+/// How many events time stands still for, and how far it goes then. It stands still for ever when the column ends.
+#[inline]
+fn step(column: &mut Cursor<'_>) -> Result<(u64, u64), Malformed> {
+    if column.is_at_end() {
+        return Ok((u64::MAX, 0));
+    }
+    let packed = column.byte()?;
+    let (still, step) = if packed == 0 {
+        (column.varint()?, column.varint()?)
+    } else {
+        (u64::from(packed >> 4), u64::from(packed & 15))
+    };
+    if step == 0 {
+        return Err("a step of time is none");
+    }
+    Ok((still, step))
+}
+
+struct Reader<'a, S> {
     columns: [Cursor<'a>; COLUMNS],
     heap: &'a mut Heap,
     habits: &'a mut Habits,
     threads: &'a mut Vec<Thread>,
+    objects: &'a mut Vec<u32>,
+    says_types: bool,
+    /// The thread that events are of, and what is known of it. It has its place in `threads` while it waits.
     thread: usize,
-    /// Events that the thread still has in a row.
-    run: u64,
+    now: Thread,
     max_stack: u32,
     /// Which event is being decoded.
-    index: usize,
-    into: &'a mut EventColumns,
+    index: u32,
+    /// By how much the weight of the events differs from their number.
+    extra_weight: i64,
+    into: &'a mut S,
 }
 
-impl Reader<'_> {
-    /// The next run of a thread.
-    #[cold]
-    fn switch(&mut self) -> Result<(), Malformed> {
+impl<S: EventSink> Reader<'_, S> {
+    /// The next run of a thread: how many events.
+    #[inline(never)]
+    fn switch(&mut self) -> Result<u64, Malformed> {
         let column = &mut self.columns[THREADS];
         let packed = column.byte()?;
         let mut thread = u64::from(packed & 15);
@@ -147,28 +164,28 @@ impl Reader<'_> {
         if run == 15 {
             run = run.checked_add(column.varint()?).ok_or("the run of a thread")?;
         }
+        if let Some(waiting) = self.threads.get_mut(self.thread) {
+            *waiting = self.now;
+        }
         let count = self.threads.len();
         self.thread = usize::try_from(thread)
             .ok()
             .filter(|&thread| thread <= count)
             .ok_or("the number of a thread")?;
-        self.run = run.checked_sub(1).ok_or("the run of a thread")?;
         if self.thread == count {
             let ix = ThreadIx(column.varint32()?);
             self.heap.add_thread();
             self.threads.push(Thread::new(ix));
         }
-        Ok(())
+        self.now = self.threads[self.thread];
+        if run == 0 {
+            return Err("the run of a thread");
+        }
+        Ok(run)
     }
 
-    #[inline]
-    fn event(&mut self, control: u8, time: Micros) -> Result<(), Malformed> {
-        match self.run.checked_sub(1) {
-            Some(run) => self.run = run,
-            None => self.switch()?,
-        }
-        self.into.time[self.index] = time;
-        self.into.thread[self.index] = self.threads[self.thread].ix;
+    #[inline(always)]
+    fn event(&mut self, control: u8) -> Result<(), Malformed> {
         match control {
             0..FREE => self.birth(control),
             FREE..MOVE_OUT => self.death(OpCode::Free, control & 0x3f),
@@ -178,31 +195,25 @@ impl Reader<'_> {
             }
             RESIZE..MAP => self.resize(control),
             MAP => {
-                let api = self.columns[REST].byte()?;
-                MapApi::from_u8(api).ok_or("an unknown kind of mapping")?;
-                let [address, length] = self.row()?;
+                let api = MapApi::from_u8(self.columns[REST].byte()?).ok_or("an unknown kind of mapping")?;
+                let new = self.row()?;
                 let stack = self.row_stack()?;
-                self.mapping(OpCode::Map, api, address, length, stack);
-                Ok(())
+                self.mapping(OpCode::Map, api, new, stack, [0, 0])
             }
             UNMAP => {
-                let [address, length] = self.row()?;
-                self.mapping(OpCode::Unmap, 0, address, length, StackId::ROOT);
-                Ok(())
+                let range = self.row()?;
+                self.mapping(OpCode::Unmap, MapApi::Anonymous, range, StackId::ROOT, [0, 0])
             }
             REMAP => {
                 let [old_address, old_length, address, length] = self.row()?;
                 let stack = self.row_stack()?;
-                self.second(old_address, old_length);
-                self.mapping(OpCode::Remap, 0, address, length, stack);
-                Ok(())
+                let (new, old) = ([address, length], [old_address, old_length]);
+                self.mapping(OpCode::Remap, MapApi::Anonymous, new, stack, old)
             }
             BRK => {
                 let [old_end, new_end] = self.row()?;
                 let stack = self.row_stack()?;
-                self.second(old_end, 0);
-                self.mapping(OpCode::Brk, 0, new_end, 0, stack);
-                Ok(())
+                self.mapping(OpCode::Brk, MapApi::Anonymous, [new_end, 0], stack, [old_end, 0])
             }
             TYPED.. => self.typed(control),
             _ => Err("an unknown kind of event"),
@@ -231,28 +242,25 @@ impl Reader<'_> {
         }
     }
 
-    fn second(&mut self, address: u64, length: u64) {
-        let index = self.index as u32;
-        self.into.second.push(Second {
-            index,
-            address: Address(address),
-            length: Bytes(length),
-        });
-    }
-
-    fn mapping(&mut self, op: OpCode, api: u8, address: u64, length: u64, stack: StackId) {
+    fn mapping(
+        &mut self,
+        op: OpCode,
+        api: MapApi,
+        new: [u64; 2],
+        stack: StackId,
+        old: [u64; 2],
+    ) -> Result<(), Malformed> {
         self.heap.nothing();
-        self.put(op, api, Address(address), Bytes(length), stack, NO_BIRTH);
-    }
-
-    #[inline(always)]
-    fn put(&mut self, op: OpCode, api: u8, address: Address, size: Bytes, stack: StackId, birth: u32) {
-        self.into.op[self.index] = op;
-        self.into.api[self.index] = api;
-        self.into.address[self.index] = address;
-        self.into.size[self.index] = size;
-        self.into.stack[self.index] = stack;
-        self.into.birth[self.index] = birth;
+        self.into.mapping(&MappingEvent {
+            index: self.index,
+            op,
+            api,
+            address: Address(new[0]),
+            length: Bytes(new[1]),
+            stack,
+            old: (Address(old[0]), Bytes(old[1])),
+        });
+        Ok(())
     }
 
     /// An address near another one.
@@ -268,29 +276,27 @@ impl Reader<'_> {
         Ok(Address(near.get().wrapping_add(delta as u64)))
     }
 
-    /// Which live node dies; `None` when it was born elsewhere, with the address then.
+    /// Which live node dies, out of all lists now; `None` when it was born elsewhere, with the address then.
     #[inline(always)]
     fn dying(&mut self, how: u8) -> Result<(Option<u32>, Address), Malformed> {
-        let thread = &mut self.threads[self.thread];
-        thread.trail.death();
+        self.now.trail.death();
         let living = self.heap.threads[self.thread];
         let node = match how {
             ELSEWHERE => {
-                let stray = thread.stray;
-                let address = self.near(stray)?;
-                self.threads[self.thread].stray = address;
+                let address = self.near(self.now.stray)?;
+                self.now.stray = address;
                 return Ok((None, address));
             }
             OLDER => living.older,
             NEWER => living.newer,
-            DISTANT => distant(thread.dead, self.columns[DEATHS].varint()?)?,
+            DISTANT => distant(self.now.dead, self.columns[DEATHS].varint()?)?,
             rank if u32::from(rank) < RANKS => self.heap.ranked(self.thread, u32::from(rank)),
             _ => return Err("an unknown kind of death"),
         };
         if self.heap.home(node) != Home::Live {
             return Err("a death without a birth");
         }
-        self.threads[self.thread].dead = node;
+        self.now.dead = node;
         self.heap.death(node, self.thread);
         Ok((Some(node), self.heap.nodes[node as usize].address))
     }
@@ -299,18 +305,22 @@ impl Reader<'_> {
     fn death(&mut self, op: OpCode, how: u8) -> Result<(), Malformed> {
         let (birth, address) = self.dying(how)?;
         match birth {
-            Some(node) => {
-                let class = self.heap.nodes[node as usize].class;
-                self.heap.free(node, Heap::list_of(self.thread, class));
+            Some(index) => {
+                let node = &mut self.heap.nodes[index as usize];
+                node.tag = self.into.death(self.index, op, address, Some(node.tag));
+                let class = node.class;
+                self.heap.free(index, Heap::list_of(self.thread, class));
                 self.heap.nothing();
             }
-            None => self.heap.stray(self.thread, address, 0),
+            None => {
+                let tag = self.into.death(self.index, op, address, None);
+                self.heap.stray(self.thread, address, tag);
+            }
         }
-        self.put(op, 0, address, Bytes(0), StackId::ROOT, birth.unwrap_or(NO_BIRTH));
         Ok(())
     }
 
-    #[inline]
+    #[inline(never)]
     fn resize(&mut self, control: u8) -> Result<(), Malformed> {
         let how = self.columns[DEATHS].byte()?;
         let (birth, address) = self.dying(how)?;
@@ -318,24 +328,50 @@ impl Reader<'_> {
         if call & CALL_OP != CALL_RESIZE {
             return Err("a call that does not fit its event");
         }
+        let birth = birth.map(|node| self.heap.nodes[node as usize].tag);
+        self.into.death(self.index, OpCode::Resize, address, birth);
+        self.extra_weight += 1;
         let api = call & CALL_API;
-        let (class, taken) = Class::of(api, size.get());
-        self.live(address, class, taken);
-        self.expect(api, kind);
-        self.put(OpCode::Resize, api, address, size, stack, birth.unwrap_or(NO_BIRTH));
+        let class = Class::of(api, size.get());
+        self.live(OpCode::Resize, api, address, class, size, stack, kind, None);
         Ok(())
     }
 
     #[inline(always)]
-    fn live(&mut self, address: Address, class: Class, taken: u64) {
-        self.threads[self.thread].end = Address(address.get().wrapping_add(taken));
-        self.heap.birth(self.thread, address, class, 0);
+    #[allow(clippy::too_many_arguments)]
+    fn live(
+        &mut self,
+        op: OpCode,
+        api: u8,
+        address: Address,
+        (class, taken): (Class, u64),
+        size: Bytes,
+        stack: StackId,
+        kind: TypeIx,
+        freed: Option<u32>,
+    ) {
+        self.now.end = Address(address.get().wrapping_add(taken));
+        let is_object = api == AllocApi::PyObj as u8;
+        if self.says_types && is_object {
+            self.objects[self.index as usize] = stack.get();
+        }
+        let tag = self.into.birth(&Birth {
+            index: self.index,
+            op,
+            api,
+            address,
+            size,
+            stack,
+            kind: if is_object { kind } else { TypeIx::UNKNOWN },
+            freed,
+        });
+        self.heap.birth(self.thread, address, class, tag);
     }
 
     /// Stack, size and call of a birth.
     #[inline(always)]
     fn site(&mut self, control: u8) -> Result<(StackId, Site), Malformed> {
-        let trail = &mut self.threads[self.thread].trail;
+        let trail = &mut self.now.trail;
         let expected = self.habits.expect(trail);
         let stack = match control & SITE_STACK {
             STACK_NARROW => *expected.narrow,
@@ -374,76 +410,65 @@ impl Reader<'_> {
             _ => return Err("a call that does not fit its event"),
         };
         let api = call & CALL_API;
-        let (class, taken) = Class::of(api, size.get());
-        let number = Heap::list_of(self.thread, class);
-        let node = match control >> PLACE_SHIFT {
-            PLACE_FIRST => self.heap.list(number).first,
-            PLACE_OLDER => self.heap.list(number).older,
-            PLACE_NEWER => self.heap.list(number).newer,
+        let class = Class::of(api, size.get());
+        let number = Heap::list_of(self.thread, class.0);
+        let place = control >> PLACE_SHIFT;
+        let node = match place {
+            PLACE_FIRST | PLACE_OLDER | PLACE_NEWER => self.heap.list(number).at(place),
             PLACE_NEAR => self.place(number)?,
-            PLACE_DISTANT => distant(self.threads[self.thread].reused, self.columns[DEATHS].varint()?)?,
-            PLACE_NEXT | PLACE_GIVEN => NONE,
+            PLACE_DISTANT => distant(self.now.reused, self.columns[DEATHS].varint()?)?,
+            PLACE_NEXT => {
+                self.live(op, api, self.now.end, class, size, stack, kind, None);
+                return Ok(());
+            }
+            PLACE_GIVEN => {
+                let address = self.near(self.now.end)?;
+                self.live(op, api, address, class, size, stack, kind, None);
+                return Ok(());
+            }
             _ => return Err("an unknown form of address"),
         };
-        let end = self.threads[self.thread].end;
-        let address = match control >> PLACE_SHIFT {
-            PLACE_NEXT => end,
-            PLACE_GIVEN => self.near(end)?,
-            _ => {
-                let Home::Free(list) = self.heap.home(node) else {
-                    return Err("an address that is not free");
-                };
-                self.threads[self.thread].reused = node;
-                self.heap.reuse(node, list);
-                self.heap.nodes[node as usize].address
-            }
+        let Home::Free(list) = self.heap.home(node) else {
+            return Err("an address that is not free");
         };
-        self.live(address, class, taken);
-        self.expect(api, kind);
-        self.put(op, api, address, size, stack, NO_BIRTH);
+        self.now.reused = node;
+        self.heap.reuse(node, list);
+        let Node { address, tag, .. } = self.heap.nodes[node as usize];
+        self.live(op, api, address, class, size, stack, kind, Some(tag));
         Ok(())
     }
 
-    /// The type to expect of a birth.
-    #[inline(always)]
-    fn expect(&mut self, api: u8, kind: TypeIx) {
-        if api == AllocApi::PyObj as u8 {
-            self.into.kind[self.index] = kind;
-        }
-    }
-
-    #[inline]
+    #[inline(never)]
     fn typed(&mut self, control: u8) -> Result<(), Malformed> {
         let kind = TypeIx(self.columns[TYPES].varint32()?);
         let node = match control {
             TYPED_ELSEWHERE => None,
             TYPED_DISTANT => {
                 let steps = self.columns[DEATHS].varint()?;
-                let node = (self.index as u64)
-                    .checked_sub(steps)
-                    .ok_or("a distance that leads out of the block")?;
-                Some(node as u32)
+                let node = u64::from(self.index).checked_sub(steps);
+                Some(node.ok_or("a distance that leads out of the block")? as u32)
             }
             rank => Some(self.heap.ranked(self.thread, u32::from(rank - TYPED))),
         };
         let (address, birth) = match node {
             None => {
-                let address = self.near(self.threads[self.thread].stray)?;
-                self.threads[self.thread].stray = address;
-                (address, NO_BIRTH)
+                let address = self.near(self.now.stray)?;
+                self.now.stray = address;
+                (address, None)
             }
             Some(node) if self.heap.home(node) == Home::Live => {
-                let birth = node as usize;
-                if self.into.api[birth] == AllocApi::PyObj as u8 {
-                    self.habits.site(self.into.stack[birth]).kind = kind;
+                let stack = self.objects[node as usize];
+                if stack != NONE {
+                    self.habits.site(StackId(stack)).kind = kind;
                 }
-                (self.heap.nodes[birth].address, node)
+                let node = &self.heap.nodes[node as usize];
+                (node.address, Some(node.tag))
             }
             Some(_) => return Err("a type of no live block"),
         };
         self.heap.nothing();
-        self.into.kind[self.index] = kind;
-        self.put(OpCode::Typed, 0, address, Bytes(0), StackId::ROOT, birth);
+        self.extra_weight -= 1;
+        self.into.typed(self.index, address, birth, kind);
         Ok(())
     }
 

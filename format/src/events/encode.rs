@@ -314,7 +314,7 @@ impl Encoder {
             let Some(node) = self.heap.nodes.get(self.slots[slot] as usize) else {
                 return slot;
             };
-            if node.address == address && node.process == process.get() {
+            if node.address == address && node.tag == process.get() {
                 return slot;
             }
             slot = (slot + 1) & mask;

@@ -6,6 +6,7 @@
 //! freed it (latest first), as allocators keep them.
 
 use super::habits::slot;
+use super::layout::{PLACE_FIRST, PLACE_OLDER};
 use crate::event::AllocApi;
 use crate::id::Address;
 
@@ -59,10 +60,24 @@ pub(super) struct Node {
     pub address: Address,
     older: u32,
     newer: u32,
-    /// At the writer's side, the process; 0 at the reader's.
-    pub process: u32,
+    /// At the writer's side the process, at the reader's what the sink answered last.
+    pub tag: u32,
     home: u16,
     pub class: Class,
+}
+
+impl List {
+    /// By the form of an address: [`PLACE_FIRST`], [`PLACE_OLDER`], or else the newer one.
+    #[inline]
+    pub(super) fn at(self, place: u8) -> u32 {
+        // No branch: which of them it is nobody can foresee.
+        let neighbour = if place == PLACE_OLDER { self.older } else { self.newer };
+        if place == PLACE_FIRST {
+            self.first
+        } else {
+            neighbour
+        }
+    }
 }
 
 /// A list of free addresses.
@@ -158,13 +173,13 @@ impl Heap {
             newer: NONE,
             home: NOWHERE,
             class: Class::STRAY,
-            process: 0,
+            tag: 0,
         });
     }
 
     /// The node of a birth.
     #[inline]
-    pub(super) fn birth(&mut self, thread: usize, address: Address, class: Class, process: u32) {
+    pub(super) fn birth(&mut self, thread: usize, address: Address, class: Class, tag: u32) {
         let index = self.nodes.len() as u32;
         let newest = std::mem::replace(&mut self.threads[thread].newest, index);
         if let Some(node) = self.nodes.get_mut(newest as usize) {
@@ -177,18 +192,18 @@ impl Heap {
             newer,
             home: LIVE,
             class,
-            process,
+            tag,
         });
     }
 
     /// The node of a death whose birth lies elsewhere.
     #[inline]
-    pub(super) fn stray(&mut self, thread: usize, address: Address, process: u32) {
+    pub(super) fn stray(&mut self, thread: usize, address: Address, tag: u32) {
         let index = self.nodes.len() as u32;
         self.nothing();
         let node = &mut self.nodes[index as usize];
         node.address = address;
-        node.process = process;
+        node.tag = tag;
         self.free(index, Self::list_of(thread, Class::STRAY));
     }
 

@@ -51,7 +51,7 @@ impl Objects {
         }
         self.all.iter().rev().take(LATELY).find(|object| {
             let node = &heap.nodes[object.node as usize];
-            node.address == address && node.process == process.get() && heap.home(object.node) == Home::Live
+            node.address == address && node.tag == process.get() && heap.home(object.node) == Home::Live
         })
     }
 

@@ -3,7 +3,7 @@
 use super::habits::Trail;
 use crate::id::{Address, ThreadIx};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Thread {
     pub ix: ThreadIx,
     pub trail: Trail,

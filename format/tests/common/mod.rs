@@ -1,10 +1,11 @@
 //! What the tests share.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod fold;
 pub mod forge;
 pub mod program;
 
-use heaptape_format::record::{Code, Marker, Process, Runtime, Thread};
+use heaptape_format::record::{Code, Folded, Marker, Process, Runtime, Thread};
 use heaptape_format::*;
 
 /// Everything that can be read of a tape.
@@ -12,6 +13,9 @@ use heaptape_format::*;
 pub struct Reading {
     pub header: Header,
     pub events: Vec<(EventNo, Event)>,
+    /// Of each keyframe block its events, and the events that it stands for.
+    pub kept: Vec<(Vec<(EventNo, Event)>, u32)>,
+    pub folded: Option<Folded>,
     pub records: Vec<Placed>,
     pub damage: Vec<Damage>,
     pub ending: Ending,
@@ -28,6 +32,8 @@ impl Reading {
         let mut reading = Reading {
             header: scan.header.clone(),
             events: Vec::new(),
+            kept: Vec::new(),
+            folded: None,
             records: Vec::new(),
             damage: scan.damage.clone(),
             ending: scan.ending.clone(),
@@ -37,11 +43,20 @@ impl Reading {
                 Ok(records) => reading.records.extend(records),
                 Err(damage) => reading.damage.push(damage),
             }
-            if block.kind == BlockKind::Events {
+            match read_folded(tape, block) {
+                Ok(folded) => reading.folded = folded.or(reading.folded),
+                Err(damage) => reading.damage.push(damage),
+            }
+            if matches!(block.kind, BlockKind::Events | BlockKind::Keyframe) {
                 match read_events(tape, block, &mut columns) {
                     Ok(()) => {
-                        let numbers = block.first_event.get()..;
-                        reading.events.extend(numbers.map(EventNo).zip(columns.iter()));
+                        let numbers = (0..columns.len()).map(|index| columns.number(index));
+                        let events = numbers.zip(columns.iter());
+                        if block.kind == BlockKind::Events {
+                            reading.events.extend(events);
+                        } else {
+                            reading.kept.push((events.collect(), block.span()));
+                        }
                     }
                     Err(damage) => reading.damage.push(damage),
                 }
@@ -276,4 +291,11 @@ pub fn blocks(tape: &[u8]) -> Vec<Vec<u8>> {
         .iter()
         .map(|block| tape[block.offset as usize..(block.offset + block.length) as usize].to_vec())
         .collect()
+}
+
+/// The small tape with its first generation folded.
+pub fn folded_tape() -> Vec<u8> {
+    let (tape, _) = small_tape();
+    let (cut, _) = fold::cuts(&tape)[0];
+    fold::fold(&tape, cut)
 }

@@ -95,6 +95,11 @@ impl Program {
         }
     }
 
+    /// A new generation of the writer has begun.
+    pub fn forget_stacks(&mut self) {
+        self.stacks.clear();
+    }
+
     fn stack(&mut self, writer: &mut Writer, path: &[u64]) -> StackId {
         if let Some(&stack) = self.stacks.get(path) {
             return stack;
