@@ -81,15 +81,15 @@ class span:
         mark(self.name + ":begin")
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, value, traceback):
         mark(self.name + ":end")
         return False
 
     async def __aenter__(self):
         return self.__enter__()
 
-    async def __aexit__(self, *_):
-        return self.__exit__()
+    async def __aexit__(self, kind, value, traceback):
+        return self.__exit__(kind, value, traceback)
 
     def __call__(self, function):
         import functools

@@ -1,9 +1,14 @@
-/* Prints where things lie in a CPython interpreter, for the table in recorder/preload/src/python/layout.rs:
+/* Prints where things lie in a CPython interpreter, for the tables in recorder/preload/src/python/layout:
  *
  *     I=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')
  *     cc -w -I$I -I$I/internal recorder/python/layout.c -o layout && ./layout
  *
- * Needs the headers of that interpreter, the internal ones, too.
+ * Needs the headers of that interpreter, the internal ones, too. Of another machine's, here armv7, with the headers that Debian's libpython3.11-dev:armhf has:
+ *
+ *     mmdebstrap --variant=extract --architectures=armhf --include=libpython3.11-dev bookworm root
+ *     I=root/usr/include/python3.11
+ *     arm-linux-gnueabihf-gcc -w -I$I -I$I/internal -idirafter root/usr/include recorder/python/layout.c -o layout
+ *     qemu-arm-static -L /usr/arm-linux-gnueabihf layout
  */
 #define Py_BUILD_CORE 1
 #include <Python.h>
@@ -65,15 +70,18 @@ int main(void) {
 #else
     SHOW(PyCodeObject, co_linetable);
 #endif
+    SHOW(PyObject, ob_type);
     SHOW(PyVarObject, ob_size);
     SHOW(PyBytesObject, ob_sval);
     SHOW(PyASCIIObject, length);
     SHOW(PyASCIIObject, state);
     SHOW(PyTypeObject, tp_name);
     SHOW(PyTypeObject, tp_flags);
+    SHOW(PyTypeObject, tp_base);
     SHOW(PyTypeObject, tp_dict);
     SHOW(PyDictObject, ma_keys);
     SHOW(PyDictObject, ma_values);
+    printf("before an object of the collector: %zu; an interpreter's state lies at a multiple of %zu\n", sizeof(PyGC_Head), _Alignof(PyInterpreterState));
     printf("strings: %zu before ASCII characters, %zu before others\n", sizeof(PyASCIIObject), sizeof(PyCompactUnicodeObject));
     return 0;
 }

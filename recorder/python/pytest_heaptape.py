@@ -8,6 +8,7 @@ The marks hold with `--heaptape`. Then pytest runs in a recording, in which each
 mark is judged when the test's body has ended, so a broken limit is a failure like any other, for reruns, `-x` and reports too.
 """
 
+import functools
 import gc
 import inspect
 import json
@@ -112,7 +113,8 @@ def _compare(tape, baseline, growth, scratch):
 
 def _limits(item):
     """The item's limits as lines of a budget, and how often its body runs beforehand."""
-    lines, objects, warmup = [], [], 0
+    lines, objects, warmup, seen = [], [], 0, set()
+    # The nearest comes first: one on a test counts before one on its class or module.
     for mark in item.iter_markers():
         if mark.name not in _MARKS:
             continue
@@ -123,6 +125,10 @@ def _limits(item):
         if len(mark.args) > len(expected) or set(arguments) - set(expected) or set(expected) - {"warmup"} - set(arguments):
             said = ", ".join([*map(repr, mark.args), *("%s=%r" % pair for pair in mark.kwargs.items())])
             raise pytest.UsageError("%s: expected %s(%s), found %s(%s)" % (item.nodeid, mark.name, ", ".join(expected), mark.name, said))
+        about = (mark.name, arguments["type"] if mark.name == "limit_objects" else None)
+        if about in seen:
+            continue
+        seen.add(about)
         if mark.name == "limit_memory":
             lines.append("peak = %s" % json.dumps(arguments["size"]))
         elif mark.name == "limit_leaks":
@@ -153,7 +159,31 @@ class _Recorded:
             names = pyfuncitem._fixtureinfo.argnames
             for _ in range(warmup):
                 function(**{name: pyfuncitem.funcargs[name] for name in names})
-        yield from self._span(pyfuncitem, lines)
+        function = pyfuncitem.obj
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            yield from self._span(pyfuncitem, lines)
+            return
+        name = self._name(pyfuncitem)
+        begin, end = name + ":begin", name + ":end"
+
+        # As near to the body as can be: what pytest makes to call it is not the test's.
+        @functools.wraps(function)
+        def _span(*arguments, **named):
+            gc.collect()
+            heaptape.mark(begin)
+            try:
+                return function(*arguments, **named)
+            finally:
+                gc.collect()
+                heaptape.mark(end)
+
+        pyfuncitem.obj = _span
+        try:
+            outcome = yield
+        finally:
+            pyfuncitem.obj = function
+        if lines and outcome.excinfo is None:
+            self.verdicts[pyfuncitem.nodeid] = self._judge(name, lines)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self, item):
@@ -163,9 +193,13 @@ class _Recorded:
         else:
             yield
 
-    def _span(self, item, lines):
+    def _name(self, item):
+        """What the span of an item's next run is called."""
         time_run = self.times[item.nodeid] = self.times.get(item.nodeid, 0) + 1
-        name = item.nodeid if time_run == 1 else "%s#%d" % (item.nodeid, time_run)
+        return item.nodeid if time_run == 1 else "%s#%d" % (item.nodeid, time_run)
+
+    def _span(self, item, lines):
+        name = self._name(item)
         gc.collect()
         heaptape.mark(name + ":begin")
         outcome = yield
@@ -197,7 +231,8 @@ class _Recorded:
         # How pytest comes to call a test is not what anybody asks.
         is_own = ("site-packages/_pytest/", "site-packages/pluggy/", "pytest_heaptape.py")
         lines = [line for line in text.splitlines() if not (line.startswith("      from ") and any(part in line for part in is_own))]
-        return "\n".join(lines) + "\n" + done.stderr.decode("utf-8", "replace")
+        text = "\n".join(lines) + "\n" + done.stderr.decode("utf-8", "replace")
+        return text.strip("\n") or "heaptape check ended with status %d" % done.returncode
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item, call):

@@ -1,11 +1,13 @@
-//! What the collector costs per event, on one processor, by its parts: `cargo run --release -p heaptape-collector --example drain_cost`.
+//! What the collector costs per event, on one processor, by its parts: `cargo run --release -p heaptape-collector --example drain_cost -- [TAPE...]`.
 //!
 //! Made-up threads fill the rings between the rounds; only the rounds are measured. The writer alone is measured with the same events, so that the difference is the drain's.
+//! With tapes, their allocations, frees and stacks go through the rings again, as the programs had written them (frees, resizes and blocks in the order of the tape).
 
 use heaptape_collector::drain::{Drain, Scribe};
 use heaptape_collector::host::linux::Linux;
 use heaptape_collector::sys::{shared, stamp};
 use heaptape_format::record::Header;
+use heaptape_format::{read_events, read_tables, scan, BlockKind, EventColumns, Record};
 use heaptape_format::{Address, AllocApi, Bytes, Event, Micros, Op, StackId, ThreadIx, Writer, WriterOptions};
 use heaptape_shm::entry::{flag, kind, Head};
 use heaptape_shm::ring::Producer;
@@ -160,7 +162,157 @@ fn written() -> f64 {
     spent.as_nanos() as f64 / (BATCH * ROUNDS) as f64
 }
 
+/// The events and the trie of a tape's first generation. A frame is the number of its kind, as an address.
+struct Recorded {
+    events: Vec<Event>,
+    parents: Vec<u32>,
+    frames: Vec<u64>,
+}
+
+fn recorded(path: &str) -> Recorded {
+    let tape = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let mut found = Recorded {
+        events: Vec::new(),
+        parents: vec![0],
+        frames: vec![0],
+    };
+    let mut columns = EventColumns::default();
+    let blocks = scan(&tape).unwrap_or_else(|error| panic!("{path}: {error}")).blocks;
+    for block in blocks.iter().filter(|block| block.generation == 0) {
+        for placed in read_tables(&tape, block).unwrap_or_default() {
+            if let Record::Stacks(stacks) = placed.record {
+                found.parents.extend(stacks.parents.iter().map(|parent| parent.get()));
+                let addresses = stacks
+                    .frame_ids
+                    .iter()
+                    .map(|frame| 0x7f00_0000_0000 + u64::from(frame.get()) * 20);
+                found.frames.extend(addresses);
+            }
+        }
+        if block.kind == BlockKind::Events && read_events(&tape, block, &mut columns).is_ok() {
+            found.events.extend(columns.iter());
+        }
+    }
+    found
+}
+
+/// Frames to pop and to push, outermost first, that lead from one stack to another.
+fn difference(recorded: &Recorded, mut from: u32, mut to: u32, push: &mut Vec<u64>) -> u16 {
+    let parent = |node: u32| recorded.parents[node as usize];
+    push.clear();
+    let mut pop = 0;
+    // A parent has a lower number than its children.
+    while from != to {
+        if from > to {
+            from = parent(from);
+            pop += 1;
+        } else {
+            push.push(recorded.frames[to as usize]);
+            to = parent(to);
+        }
+    }
+    push.reverse();
+    pop
+}
+
+/// Nanoseconds per event of the drain, events drained, and bytes written.
+fn replayed(recorded: &Recorded) -> (f64, usize, usize) {
+    let (_file, segment) = shared::create(Geometry::for_pool(8 << 20)).expect("shared memory");
+    let process = segment
+        .claim_process(std::process::id(), 0, NONE, stamp::now())
+        .expect("a slot");
+    let threads = recorded
+        .events
+        .iter()
+        .map(|event| event.thread.get())
+        .max()
+        .unwrap_or(0) as usize
+        + 1;
+    let slots: Vec<u32> = (0..threads)
+        .map(|level| {
+            segment
+                .claim_thread(process, std::process::id(), level as u32)
+                .expect("a slot")
+        })
+        .collect();
+    let mut producers = vec![Producer::new(); threads];
+    let mut stacks = vec![None; threads];
+    let mut out = Vec::new();
+    let writer = Writer::new(&Header::default(), WriterOptions::default(), &mut out);
+    let mut drain = Drain::new(segment, Scribe::new(Linux::default(), writer, out));
+    let (mut spent, mut count, mut bytes) = (Duration::ZERO, 0, 0);
+    let mut push = Vec::new();
+    for batch in recorded.events.chunks(BATCH) {
+        for event in batch {
+            let at = event.thread.get() as usize;
+            let mut head = Head {
+                kind: kind::FREE,
+                api: 0,
+                push: 0,
+                pop: 0,
+                flags: 0,
+            };
+            let now = stamp::now();
+            match event.op {
+                Op::Alloc {
+                    api,
+                    address,
+                    size,
+                    stack,
+                }
+                | Op::MoveIn {
+                    api,
+                    address,
+                    size,
+                    stack,
+                } => {
+                    let from = stacks[at].replace(stack.get());
+                    head.pop = difference(recorded, from.unwrap_or(0), stack.get(), &mut push);
+                    head.flags = u16::from(from.is_none()) * flag::RESET;
+                    (head.kind, head.api, head.push) = (kind::ALLOC, api as u8, push.len() as u16);
+                    let mut words = vec![head.pack(), now, address.get(), size.get()];
+                    words.extend(&push);
+                    put(&mut producers[at], &segment, slots[at], &words);
+                }
+                Op::Free { address } | Op::MoveOut { address } => {
+                    put(
+                        &mut producers[at],
+                        &segment,
+                        slots[at],
+                        &[head.pack(), now, address.get()],
+                    );
+                }
+                _ => {}
+            }
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        let start = cpu();
+        count += drain.round().taken as usize;
+        spent += cpu() - start;
+        bytes += drain.scribe.out.len();
+        drain.scribe.out.clear();
+    }
+    (spent.as_nanos() as f64 / count as f64, count, bytes)
+}
+
+/// The best of so many rounds counts.
+const REPLAYS: usize = 5;
+
 fn main() {
+    let tapes: Vec<String> = std::env::args().skip(1).collect();
+    for path in &tapes {
+        let recorded = recorded(path);
+        let rounds: Vec<_> = (0..REPLAYS).map(|_| replayed(&recorded)).collect();
+        let best = rounds.iter().map(|round| round.0).fold(f64::MAX, f64::min);
+        let (_, count, bytes) = rounds[0];
+        println!(
+            "{path}: {count} events, {best:.1} ns per event, {:.3} bytes per event",
+            bytes as f64 / count as f64
+        );
+    }
+    if !tapes.is_empty() {
+        return;
+    }
     let encode = written();
     let merge_one = drained(1, false) - encode;
     let merge_four = drained(4, false) - encode;

@@ -43,6 +43,8 @@ pub struct Summary {
     pub mismatches: Option<u64>,
     /// Why the tape is not complete.
     pub error: Option<String>,
+    /// What the user must know of where it is.
+    pub note: Option<String>,
 }
 
 /// One end of the line.

@@ -12,6 +12,7 @@ use rustix::net::{
 };
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 /// What can be asked of a running collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ const LONGEST_NAME: usize = 1024;
 const LONGEST: usize = LONGEST_NAME + 64;
 /// Connections that have not yet said anything.
 const MOST_WAITING: usize = 16;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a command did not get through.
 #[derive(Debug, thiserror::Error)]
@@ -72,45 +75,95 @@ fn trusted(peer: &OwnedFd) -> bool {
 /// # Errors
 /// See [`ControlError`].
 pub fn send_command(pid: u32, command: &Command) -> Result<String, ControlError> {
-    let mut tried = Vec::new();
-    for collector in collector_named_by(pid).into_iter().chain(listening()) {
-        if tried.contains(&collector) {
-            continue;
-        }
-        tried.push(collector);
-        match ask(collector, pid, command) {
-            Ok(reply) => match reply.split_once(' ') {
-                Some(("ok", text)) => return Ok(text.to_string()),
-                Some(("unknown", _)) => {}
-                Some((_, text)) => return Err(ControlError::Refused(pid, text.to_string())),
-                None => return Err(ControlError::Refused(pid, reply)),
-            },
-            // Gone, another user's, or no collector at all.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
-                ) => {}
-            Err(error) => return Err(ControlError::Io(pid, error)),
+    let request = encode(pid, command);
+    let named = collector_named_by(pid);
+    let mut silent = None;
+    // The one that is named nearly always is the one: the others need not be disturbed.
+    let others = listening().into_iter().filter(|other| Some(*other) != named);
+    for collectors in [named.into_iter().collect::<Vec<u32>>(), others.collect()] {
+        match ask(collectors, &request) {
+            Ok(None) => {}
+            Ok(Some(reply)) => {
+                return match reply.split_once(' ') {
+                    Some(("ok", text)) => Ok(text.to_string()),
+                    Some((_, text)) => Err(ControlError::Refused(pid, text.to_string())),
+                    None => Err(ControlError::Refused(pid, reply)),
+                }
+            }
+            Err(error) => silent = Some(error),
         }
     }
-    Err(ControlError::NotRecorded(pid))
+    Err(match silent {
+        None => ControlError::NotRecorded(pid),
+        Some(error) => ControlError::Io(pid, error),
+    })
 }
 
-fn ask(collector: u32, pid: u32, command: &Command) -> io::Result<String> {
+/// Asks several collectors at once: the answer of the one that records the process, if there is one. One that is gone, another user's or no collector at all does not count.
+///
+/// # Errors
+/// When no other has answered, and one could not be asked or did not answer in time.
+fn ask(collectors: Vec<u32>, request: &[u8]) -> io::Result<Option<String>> {
+    let mut failure = None;
+    let mut lines = Vec::new();
+    for collector in collectors {
+        match begin(collector, request) {
+            Ok(line) => lines.push(line),
+            Err(error) if is_none_of_ours(&error) => {}
+            Err(error) => failure = Some(error),
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while !lines.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        let mut waiting: Vec<PollFd> = lines.iter().map(|line| PollFd::new(line, PollFlags::IN)).collect();
+        if poll(&mut waiting, Some(&timeout))? == 0 {
+            failure = Some(io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 seconds"));
+            break;
+        }
+        let mut found = None;
+        lines.retain(|line| {
+            let mut reply = [0; LONGEST];
+            match recv(line, &mut reply[..], RecvFlags::empty()) {
+                Ok((count @ 1.., _)) => {
+                    let reply = String::from_utf8_lossy(&reply[..count]).into_owned();
+                    if !reply.starts_with("unknown ") {
+                        found = Some(reply);
+                    }
+                    false
+                }
+                // Without an answer it has gone.
+                other => other.is_err_and(|error| error == rustix::io::Errno::AGAIN),
+            }
+        });
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    failure.map_or(Ok(None), Err)
+}
+
+/// Connects to a collector, and says what is wanted.
+fn begin(collector: u32, request: &[u8]) -> io::Result<OwnedFd> {
     let line = new_socket()?;
     connect(&line, &address(collector)?)?;
     if !trusted(&line) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    send(&line, &encode(pid, command), SendFlags::NOSIGNAL)?;
-    let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&line, PollFlags::IN)], Some(&patience))? == 0 {
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 5 seconds"));
-    }
-    let mut reply = [0; LONGEST];
-    let (count, _) = recv(&line, &mut reply[..], RecvFlags::empty())?;
-    Ok(String::from_utf8_lossy(&reply[..count]).into_owned())
+    send(&line, request, SendFlags::NOSIGNAL)?;
+    Ok(line)
+}
+
+fn is_none_of_ours(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, PermissionDenied};
+    matches!(
+        error.kind(),
+        ConnectionRefused | PermissionDenied | ConnectionReset | BrokenPipe
+    )
 }
 
 /// The collector that the process's own environment names.
@@ -128,10 +181,12 @@ fn listening() -> Vec<u32> {
     let Ok(sockets) = std::fs::read_to_string("/proc/net/unix") else {
         return Vec::new();
     };
-    sockets
-        .lines()
-        .filter_map(|line| line.rsplit(' ').next()?.strip_prefix("@heaptape/")?.parse().ok())
-        .collect()
+    let named = |line: &str| line.rsplit(' ').next()?.strip_prefix("@heaptape/")?.parse().ok();
+    let mut collectors: Vec<u32> = sockets.lines().filter_map(named).collect();
+    // Connections bear the name, too.
+    collectors.sort_unstable();
+    collectors.dedup();
+    collectors
 }
 
 fn encode(pid: u32, command: &Command) -> Vec<u8> {
@@ -260,6 +315,10 @@ mod tests {
     #[test]
     fn a_command_is_answered_by_the_collector_that_records_the_process() {
         let mut listener = Listener::new().unwrap();
+        // A collector that was stopped: it never answers, and is no reason not to ask the others.
+        let stopped = new_socket().unwrap();
+        bind(&stopped, &address(u32::MAX - std::process::id()).unwrap()).unwrap();
+        listen(&stopped, 16).unwrap();
         let asking = std::thread::spawn(|| {
             (
                 send_command(77, &Command::Mark(b"ready".to_vec())),
@@ -289,7 +348,8 @@ mod tests {
         }
         let (mark, unknown, stop) = asking.join().unwrap();
         assert_eq!(mark.unwrap(), "done");
-        assert!(matches!(unknown, Err(ControlError::NotRecorded(78))));
+        assert!(matches!(unknown, Err(ControlError::Io(78, error)) if error.kind() == io::ErrorKind::TimedOut));
+        drop(stopped);
         assert_eq!(
             stop.unwrap_err().to_string(),
             "the collector of process 77 refused: already stopped"

@@ -9,6 +9,7 @@
 //!
 //! Never: a signal, a file descriptor, an environment variable beyond the two, or an exit status that the program would not have without us.
 
+mod bound;
 mod channel;
 pub mod cli;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod modules;
 pub mod output;
 pub mod processes;
 mod python;
+mod send;
 mod summary;
 pub mod sys;
 #[cfg(test)]

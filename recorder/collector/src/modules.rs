@@ -48,8 +48,8 @@ pub struct Modules {
     next_space: u32,
 }
 
-/// A module that is new to the tape, with what is to be written.
-pub type Fresh = Option<Module>;
+/// A module that is new to the tape, by its number, with what is to be written.
+pub type Fresh = Option<(ModuleIx, Module)>;
 
 impl Modules {
     /// An address space without modules.
@@ -74,6 +74,7 @@ impl Modules {
             bias,
             start,
             end,
+            unwind: _,
         } = found;
         if start >= end {
             return None;
@@ -90,13 +91,16 @@ impl Modules {
         if space.ranges.contains(&range) {
             return None;
         }
-        let fresh = (module == next).then(|| Module {
-            process,
-            path: key.0.clone(),
-            build_id: key.1.clone(),
-            bias: Address(bias),
-            start: Address(start),
-            end: Address(end),
+        let fresh = (module == next).then(|| {
+            let record = Module {
+                process,
+                path: key.0.clone(),
+                build_id: key.1.clone(),
+                bias: Address(bias),
+                start: Address(start),
+                end: Address(end),
+            };
+            (module, record)
         });
         if fresh.is_some() {
             self.known.insert(key, module);
@@ -165,6 +169,7 @@ mod tests {
             bias: start,
             start,
             end,
+            unwind: None,
         }
     }
 

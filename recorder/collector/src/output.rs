@@ -16,6 +16,21 @@ pub trait Sink {
     fn truncate(&mut self, length: u64) -> io::Result<()>;
     /// Waits a little for a sink that can take no more just now.
     fn wait(&mut self);
+    /// Waits until all that was written is where it stays when the power fails. Nothing to do for a sink that is no disk.
+    ///
+    /// # Errors
+    /// When the disk could not take it: nobody knows then how much is there.
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    /// Events that it was given and has dropped.
+    fn dropped(&self) -> u64 {
+        0
+    }
+    /// Everything is written: waits until it is where it belongs, within bounds. What the user must know when that was not to be had.
+    fn finish(&mut self) -> Option<String> {
+        None
+    }
     /// What somebody else has done to the file that now should hold `written` bytes, if that makes a tape of it that nobody can read. Not every sink can tell.
     fn disturbance(&self, written: u64) -> Option<&'static str> {
         let _ = written;
@@ -44,6 +59,14 @@ impl Sink for std::fs::File {
         let _ = poll(&mut [PollFd::new(self, PollFlags::OUT)], Some(&patience));
     }
 
+    fn sync(&mut self) -> io::Result<()> {
+        match self.sync_data() {
+            // A device without a memory of its own.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
+        }
+    }
+
     fn disturbance(&self, written: u64) -> Option<&'static str> {
         use std::os::unix::fs::MetadataExt;
         let facts = self.metadata().ok().filter(|facts| facts.is_file())?;
@@ -51,6 +74,54 @@ impl Sink for std::fs::File {
             return Some("another program has written to the tape, or cut it");
         }
         (facts.nlink() == 0).then_some("the tape was deleted while it was being written")
+    }
+}
+
+/// What standard output leads to, a pipe as a rule: bytes go in, and are never looked at again.
+#[derive(Debug)]
+pub struct Stream(pub std::fs::File);
+
+impl Sink for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::Write::write(&mut self.0, bytes)
+    }
+
+    fn truncate(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn wait(&mut self) {
+        Sink::wait(&mut self.0);
+    }
+}
+
+impl Sink for Box<dyn Sink> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (**self).write(bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        (**self).truncate(length)
+    }
+
+    fn wait(&mut self) {
+        (**self).wait();
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        (**self).sync()
+    }
+
+    fn dropped(&self) -> u64 {
+        (**self).dropped()
+    }
+
+    fn finish(&mut self) -> Option<String> {
+        (**self).finish()
+    }
+
+    fn disturbance(&self, written: u64) -> Option<&'static str> {
+        (**self).disturbance(written)
     }
 }
 
@@ -99,6 +170,34 @@ impl<S: Sink> Output<S> {
         if self.error.is_none() {
             self.error = self.sink.disturbance(self.written).map(io::Error::other);
         }
+    }
+
+    /// Waits until all that was written is safe from a power cut.
+    pub fn sync(&mut self) {
+        if self.error.is_none() {
+            self.error = self.sink.sync().err();
+        }
+    }
+
+    /// Events that were given to it and that it has dropped.
+    pub fn dropped(&self) -> u64 {
+        self.sink.dropped()
+    }
+
+    /// Everything is written, or will not be: waits until it is where it belongs, within bounds. What the user must know when that was not to be had.
+    pub fn finish(&mut self) -> Option<String> {
+        self.sink.finish()
+    }
+
+    /// Nothing more is written, for this reason.
+    pub fn fail(&mut self, error: io::Error) {
+        self.error.get_or_insert(error);
+    }
+
+    /// Goes on at the end of another sink, which holds `written` bytes.
+    pub fn replace(&mut self, sink: S, written: u64) {
+        self.sink = sink;
+        self.written = written;
     }
 
     fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -158,6 +257,10 @@ pub mod testing {
         pub capacity: Option<usize>,
         /// Somebody else has been at the file from this call on.
         pub disturbed_at: Option<u32>,
+        /// Bytes that were there at each call of `sync`.
+        pub synced: Vec<usize>,
+        /// The call of `sync` (from 1) that fails.
+        pub sync_fails_at: Option<usize>,
     }
 
     impl Sink for Faulty {
@@ -198,6 +301,14 @@ pub mod testing {
         }
 
         fn wait(&mut self) {}
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.synced.push(self.bytes.len());
+            if self.sync_fails_at == Some(self.synced.len()) {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            Ok(())
+        }
 
         fn disturbance(&self, written: u64) -> Option<&'static str> {
             assert_eq!(written, self.bytes.len() as u64);

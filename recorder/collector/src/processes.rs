@@ -53,6 +53,8 @@ pub struct Image {
     pub space: Rc<Space>,
     /// What its numbers of Python code and types mean; its threads hold it, too.
     pub numbers: Rc<RefCell<Numbers>>,
+    /// A stack of it led through code in no module: it may have made that itself.
+    pub runs_made_code: bool,
     /// When `/proc/PID/maps` was last read for an address in no module.
     pub maps_read: Option<Micros>,
     /// Its id is of another process id namespace.

@@ -28,8 +28,19 @@ pub fn line(summary: &Summary, tape: &Path) -> String {
             grouped(summary.events)
         );
     }
-    let _ = write!(line, "; next: heaptape timeline {}", shown(tape));
+    if let Some(note) = &summary.note {
+        let _ = write!(line, "; {note}");
+    }
+    line.push_str(&next("; next: heaptape timeline", tape));
     line
+}
+
+/// A command to look at the tape with; nothing for a tape that went to standard output, as nobody here knows where it is.
+pub fn next(command: &str, tape: &Path) -> String {
+    if tape.as_os_str() == "-" {
+        return String::new();
+    }
+    format!("{command} {}", shown(tape))
 }
 
 /// A path for a terminal, to be pasted into a shell: control characters are shown, blanks quoted.
@@ -98,6 +109,7 @@ mod tests {
             line(&summary, Path::new("a.tape")),
             "heaptape: 1,234,567 events, 3.0 MiB, 2.55 bytes per event, 0 lost; next: heaptape timeline a.tape"
         );
+        assert!(line(&summary, Path::new("-")).ends_with("0 lost"));
         let broken = Summary {
             error: Some("No space left on device".into()),
             lost: 1000,

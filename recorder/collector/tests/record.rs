@@ -457,6 +457,45 @@ fn with_exec_the_recorder_becomes_the_program() {
 }
 
 #[test]
+fn without_a_launcher_the_library_starts_the_collector_beside_it() {
+    let folder = Folder::new("preload");
+    std::fs::copy(RECORDER, folder.path("heaptape-record")).unwrap();
+    std::fs::copy(library(), folder.path("library.so")).unwrap();
+    let run = |output: &str| {
+        Command::new("sh")
+            .args(["-c", "echo $$; ls / >/dev/null; exit 6"])
+            .env("LD_PRELOAD", folder.path("library.so"))
+            .env("HEAPTAPE_OUTPUT", output)
+            .current_dir(&folder.0)
+            .output()
+            .unwrap()
+    };
+    let output = run("a.tape");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(6), String::new()));
+    until("the tape is complete", || {
+        matches!(read(&folder).ending, Ending::Clean(_))
+    });
+    let tape = read(&folder);
+    let processes = tape.processes();
+    assert_eq!(processes[0].pid.to_string(), text(&output.stdout).trim());
+    assert_eq!(processes.len(), 2, "what the program starts is in the same recording");
+    // Nothing is overwritten, and the program does not care.
+    for (path, message) in [
+        ("a.tape", "exists already"),
+        ("-", "expected a file"),
+        ("none/a.tape", "no folder"),
+    ] {
+        let output = run(path);
+        assert_eq!(output.status.code(), Some(6));
+        assert!(text(&output.stderr).contains(message), "{}", text(&output.stderr));
+    }
+    std::fs::remove_file(folder.path("heaptape-record")).unwrap();
+    let output = run("b.tape");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(6), String::new()));
+    assert!(!folder.path("b.tape").exists());
+}
+
+#[test]
 fn marks_and_pauses_come_from_outside() {
     use heaptape_collector::control::{send_command, Command as Ask, ControlError};
     let folder = Folder::new("control");
@@ -555,5 +594,180 @@ fn a_panic_inside_the_program_ends_the_recording_and_not_the_program() {
                 .ending,
             Ending::Clean(_)
         ));
+    }
+}
+
+#[test]
+fn standard_output_takes_the_tape_and_standard_error_what_the_program_says() {
+    let folder = Folder::new("stdout");
+    for exec in [&[][..], &["--exec"]] {
+        let output = recorder(&folder)
+            .args(["-q", "-o", "-"])
+            .args(exec)
+            .args(["--", "sh", "-c", "echo said; echo complained >&2; exit 7"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(7));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "said\ncomplained\n");
+        let tape = Tape::read(&output.stdout);
+        assert!(matches!(tape.ending, Ending::Clean(_)) && !tape.events.is_empty());
+    }
+}
+
+#[test]
+fn a_reader_of_the_tape_that_goes_away_ends_the_recording_and_not_the_program() {
+    let folder = Folder::new("pipe");
+    let mut child = recorder(&folder)
+        .args(["-o", "-", "--flush", "0.01"])
+        .args(["--", "sh", "-c", "read line; ls / >/dev/null; exit 5"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut start = [0; 8];
+    child.stdout.take().unwrap().read_exact(&mut start).unwrap();
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Broken pipe") && !said.contains("next:"), "{said}");
+}
+
+#[test]
+fn a_terminal_is_no_place_for_a_tape() {
+    let folder = Folder::new("terminal");
+    let command = format!("{RECORDER} -o - -- true");
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .env("HEAPTAPE_PRELOAD", library())
+        .current_dir(&folder.0)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("standard output is a terminal"), "{said}");
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// A program of a million blocks with sizes that nobody can guess, of which it keeps five hundred.
+const CHURN: &str = "srand 7; our @kept; for my $i (1 .. 400000) { $kept[rand 500] = 'x' x (600 + rand 9000) }";
+
+/// Sizes of the blocks of at least 600 bytes that are alive at the end of a tape, in their order, and the numbers of all its events.
+fn left(bytes: &[u8]) -> (Vec<u64>, u64) {
+    let found = heaptape_format::scan(bytes).unwrap();
+    assert_eq!(found.damage, []);
+    let mut columns = heaptape_format::EventColumns::default();
+    let mut live = std::collections::HashMap::new();
+    let mut next = 0;
+    for block in found.blocks.iter().filter(|block| block.span() > 0) {
+        assert_eq!(block.first_event.get(), next);
+        next += u64::from(block.span());
+        heaptape_format::read_events(bytes, block, &mut columns).unwrap();
+        for event in columns.iter() {
+            match event.op {
+                Op::Alloc { address, size, .. }
+                | Op::Resize { address, size, .. }
+                | Op::MoveIn { address, size, .. } => {
+                    live.insert(address, size.get());
+                }
+                Op::Free { address } | Op::MoveOut { address } => {
+                    live.remove(&address);
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut sizes: Vec<u64> = live.into_values().filter(|size| *size >= 600).collect();
+    sizes.sort_unstable();
+    (sizes, next)
+}
+
+#[test]
+fn a_bounded_tape_never_takes_more_than_its_limit_and_keeps_all_that_is_alive() {
+    const LIMIT: u64 = 1 << 20;
+    let folder = Folder::new("bounded");
+    let run = |options: &[&str]| {
+        let mut child = recorder(&folder)
+            .args(["-q", "-o", "a.tape"])
+            .args(options)
+            .args(["--", "perl", "-e", CHURN])
+            .env("PERL_HASH_SEED", "0")
+            .spawn()
+            .unwrap();
+        let mut most = 0;
+        let status = loop {
+            let lengths = std::fs::read_dir(&folder.0).unwrap();
+            let sum = lengths
+                .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+                .sum();
+            most = u64::max(most, sum);
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => std::thread::sleep(Duration::from_millis(1)),
+            }
+        };
+        assert!(status.success());
+        let bytes = std::fs::read(folder.path("a.tape")).unwrap();
+        let names = std::fs::read_dir(&folder.0).unwrap().count();
+        assert_eq!(names, 1, "nothing is left beside it");
+        std::fs::remove_file(folder.path("a.tape")).unwrap();
+        (bytes, most)
+    };
+    let (whole, _) = run(&[]);
+    let (bounded, most) = run(&["--max-size", "1M"]);
+    assert!(
+        whole.len() as u64 > 2 * LIMIT,
+        "{} bytes are too little for this test",
+        whole.len()
+    );
+    assert!(most <= LIMIT, "{most} bytes");
+    let found = heaptape_format::scan(&bounded[..]).unwrap();
+    assert!(matches!(found.ending, Ending::Clean(_)));
+    let folded = found
+        .blocks
+        .iter()
+        .filter(|block| block.kind == heaptape_format::BlockKind::Folded);
+    assert_eq!(folded.count(), 1);
+    let ((kept, _), (alive, events)) = (left(&bounded), left(&whole));
+    assert!(alive.len() >= 500);
+    assert_eq!(kept, alive);
+    let Ending::Clean(end) = found.ending else {
+        unreachable!()
+    };
+    assert!(end.events > events / 2);
+}
+
+#[test]
+fn a_live_heap_that_does_not_fit_into_the_limit_ends_the_recording_and_says_so() {
+    let folder = Folder::new("overfull");
+    let leak = "srand 3; my @kept; for my $i (1 .. 600000) { push @kept, 'x' x rand 300 }";
+    let output = record(&folder, &["--max-size", "1M", "--", "perl", "-e", leak]);
+    assert!(output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("does not fit into the size that --max-size allows"),
+        "{said}"
+    );
+    let bytes = std::fs::read(folder.path("a.tape")).unwrap();
+    assert!(bytes.len() <= 1 << 20);
+    assert_eq!(heaptape_format::scan(&bytes[..]).unwrap().damage, []);
+}
+
+#[test]
+fn what_cannot_be_bounded_is_refused() {
+    let folder = Folder::new("unbounded");
+    for (output, size, words) in [
+        ("-", "64M", "standard output cannot be taken back"),
+        ("/dev/null", "64M", "not a regular file"),
+        ("a.tape", "64k", "at least 1M"),
+    ] {
+        let refused = recorder(&folder)
+            .args(["--force", "-o", output, "--max-size", size, "--", "true"])
+            .output()
+            .unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(said.contains(words), "{said}");
     }
 }

@@ -6,7 +6,9 @@
 
 use crate::capture::Stack;
 use crate::life::{self, Recording};
+use crate::modules;
 use crate::python::domains;
+use crate::real;
 use crate::sample;
 use crate::stack;
 use crate::thread::{self, Doing, Level, Local, Thread, LEVELS};
@@ -17,6 +19,7 @@ use heaptape_shm::entry::{kind, note, Head};
 use heaptape_shm::ring::Full;
 use heaptape_shm::slot::{BUSY, IDLE};
 use heaptape_shm::{State, ThreadSlot};
+use heaptape_stacks::arch::address;
 use heaptape_stacks::Frame;
 
 /// Where a hook was called.
@@ -41,23 +44,24 @@ impl Site {
     pub fn frame(self) -> Frame {
         Frame {
             slot: self.slot as usize,
-            pc: self.caller(),
-            fp: self.fp,
+            pc: address(self.caller()),
+            fp: arch::frame_pointer(self.slot, self.fp),
         }
     }
 
     /// The slot and the low bits of what it holds, in one word: addresses have at most 47 bits.
     #[inline(always)]
-    pub fn mark(self) -> usize {
-        (self.slot as usize) << 16 | self.caller() & 0xffff
+    pub fn mark(self) -> u64 {
+        (self.slot as u64) << 16 | (self.caller() & 0xffff) as u64
     }
 }
 
 /// Is the event that left this mark still being written beneath us, whose own site is at `slot` on the same stack? If not, it was left by a jump out of a signal
 /// handler, and will never be finished. `stack` is what is known to be this thread's stack.
-fn lives(mark: usize, slot: usize, stack: core::ops::Range<usize>) -> bool {
-    let site = mark >> 16;
-    if stack::is_cold(site) {
+fn lives(mark: u64, slot: usize, stack: core::ops::Range<usize>) -> bool {
+    let site = (mark >> 16) as usize;
+    // Who runs on a stack of ours has interrupted the event that has gone there.
+    if stack::is_cold(site) || stack::is_cold(slot) {
         return true;
     }
     // What is beneath us lies further out; and its return address is still there, unless somebody else's frame has taken the place.
@@ -65,7 +69,7 @@ fn lives(mark: usize, slot: usize, stack: core::ops::Range<usize>) -> bool {
     site > slot
         && !(stack.contains(&site)
             && stack.contains(&slot)
-            && unsafe { *(site as *const usize) } & 0xffff != mark & 0xffff)
+            && unsafe { *(site as *const usize) } & 0xffff != mark as usize & 0xffff)
 }
 
 /// How long a thread without space waits before it looks whether the collector lives, milliseconds.
@@ -156,8 +160,8 @@ fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Optio
         Doing::Python if domains::is_stranger(site) => return Some(0),
         Doing::PythonWriting if domains::is_stranger(site) => {}
         Doing::Muted | Doing::Python | Doing::PythonWriting => return None,
-        // What libc does on our behalf; a signal handler would be on another stack.
-        Doing::Cold if stack::is_cold(slot) => return None,
+        // What the loader does on our behalf. Anybody else is a signal handler, on our stack if it has none of its own.
+        Doing::Cold if stack::is_cold(slot) && modules::is_loader(site.caller()) => return None,
         Doing::Cold | Doing::Writing => {}
     }
     // SAFETY: thread states are never unmapped; this one is the calling thread's.
@@ -167,7 +171,7 @@ fn interrupted(recording: Recording, local: &'static Local, site: Site) -> Optio
         return None;
     };
     let deepest = (local.level.get() as usize).min(LEVELS - 1);
-    let lives = |mark: &Cell<usize>| lives(mark.get(), slot, thread.cache.bounds());
+    let lives = |mark: &Cell<u64>| lives(mark.get(), slot, thread.cache.bounds());
     let mut alive = local.sites[..=deepest]
         .iter()
         .rposition(lives)
@@ -532,6 +536,9 @@ pub fn process_note(recording: Recording, forked: bool) {
         let mut length = path.len() + 1;
         length += sys::read_file(c"/proc/self/cmdline", &mut text[length..]);
         lone_note(recording, note::PROCESS, &text[..length]);
+        let mut text = [0u8; 64];
+        let length = real::libc_name(&mut text);
+        lone_note(recording, note::LIBC, &text[..length]);
         let slot: usize = 0;
         if let Some(writer) = begin(recording, Site { slot: &slot, fp: 0 }) {
             writer.announce_usual();

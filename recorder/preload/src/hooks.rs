@@ -1,6 +1,7 @@
 //! The table of hooks, and what each does. A hook forwards, and records what the real function did.
 #![allow(unsafe_code)]
 
+use crate::arch::stubs;
 use crate::event::{self, Change, Outcome, Site};
 use crate::life;
 use crate::modules;
@@ -9,7 +10,6 @@ use crate::python::types;
 use crate::quick;
 use crate::real;
 use crate::sample;
-use crate::stub::stubs;
 use crate::thread::Doing;
 use crate::{api, arch, sys};
 use heaptape_shm::entry::{api as number, kind, map_api, note};
@@ -31,7 +31,7 @@ stubs! {
     pvalloc/1 => pvalloc_hook;
     malloc_usable_size/1 => malloc_usable_size_hook;
     mmap/6 => mmap_hook;
-    mmap64/6 => mmap64_hook;
+    mmap64/wide => mmap64_hook;
     munmap/2 => munmap_hook;
     mremap/6 => mremap_hook;
     brk/1 => brk_hook;
@@ -375,14 +375,14 @@ fn mapped<const N: usize>(kind: u8, api: u8, fields: [u64; N], site: Site) {
 }
 
 macro_rules! mmap_hooks {
-    ($($hook:ident => $real:ident;)*) => {
+    ($($hook:ident => $real:ident, $offset:ty;)*) => {
         $(#[allow(clippy::too_many_arguments)]
         unsafe extern "C" fn $hook(
-            address: Block, length: usize, protection: i32, flags: i32, fd: i32, offset: i64, slot: *const usize, fp: usize,
+            address: Block, length: usize, protection: i32, flags: i32, fd: i32, offset: $offset, slot: *const usize, fp: usize,
         ) -> Block {
             let Some(real) = real::$real() else {
                 // An allocator behind us that begins to work while it is looked up (jemalloc does).
-                return sys::map(address, length, protection, flags, fd, offset).unwrap_or(MAP_FAILED);
+                return sys::map(address, length, protection, flags, fd, offset as i64).unwrap_or(MAP_FAILED);
             };
             // SAFETY: the caller's own arguments.
             let result = unsafe { real(address, length, protection, flags, fd, offset) };
@@ -398,8 +398,8 @@ macro_rules! mmap_hooks {
 }
 
 mmap_hooks! {
-    mmap_hook => mmap;
-    mmap64_hook => mmap64;
+    mmap_hook => mmap, isize;
+    mmap64_hook => mmap64, i64;
 }
 
 unsafe extern "C" fn munmap_hook(address: Block, length: usize, slot: *const usize, fp: usize) -> i32 {

@@ -21,8 +21,8 @@ mod python;
 mod quick;
 mod real;
 mod sample;
+mod spawn;
 mod stack;
-mod stub;
 mod sys;
 mod thread;
 

@@ -9,7 +9,7 @@
 //! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
 #![allow(unsafe_code)]
 
-use crate::{arch, event, modules, python, real, sample, stack, sys, thread};
+use crate::{arch, event, modules, python, real, sample, spawn, stack, sys, thread};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -234,6 +234,8 @@ extern "C" fn at_load() {
     let errno = real::Errno::save();
     real::prepare();
     if let Some(recording) = attached() {
+        // SAFETY: libc's own; other threads cannot be yet.
+        unsafe { spawn::tell_children(&raw mut environ) };
         arch::guarded(|| python::look_everywhere(recording));
         // Not at the first hook call: that may come from inside libc's own registration, under its lock.
         real::register_at_exit(at_exit);
@@ -266,17 +268,27 @@ pub fn exiting(status: i32) {
 /// The first call of a hook: find the segment, register.
 fn start() -> Option<Recording> {
     // Before libc has set it there is nothing to know; a later call will try again.
-    let path = segment_path()?;
+    let environment = environment()?;
     if LIFE
         .compare_exchange(VIRGIN, STARTING, Ordering::AcqRel, Ordering::Relaxed)
         .is_err()
     {
         return None;
     }
+    // SAFETY: the environment.
+    let path = unsafe {
+        match variable(environment, b"HEAPTAPE_SEGMENT=") {
+            None if variable(environment, b"HEAPTAPE_OUTPUT=").is_some() => spawn::collector(environment),
+            path => path,
+        }
+    };
     let started = path.and_then(map);
+    if started.is_some() {
+        // Before anybody may record: libc may allocate for this (musl always does), and that call would take an unregistered process for a forked child.
+        real::register_at_fork(before_fork, after_fork_in_child);
+    }
     LIFE.store(if started.is_some() { READY } else { OFF }, Ordering::Release);
     let page = started?;
-    real::register_at_fork(before_fork, after_fork_in_child);
     register(page, NONE, arch::stamp())
 }
 
@@ -400,27 +412,35 @@ fn wake_after_fork() -> Option<Recording> {
 }
 
 extern "C" {
-    static environ: *const *const u8;
+    static mut environ: *const *const u8;
 }
 
-/// Value of `HEAPTAPE_SEGMENT`. Outer `None`: libc has no environment yet. Inner `None`: not set.
-fn segment_path() -> Option<Option<*const u8>> {
-    const NAME: &[u8] = b"HEAPTAPE_SEGMENT=";
-    // SAFETY: the environment is a NULL-terminated array of NUL-terminated strings; nobody changes it this early. Before libc has set its own pointer
-    // to it, it is found where the kernel has put it: behind the arguments, which `__libc_stack_end` points to.
+/// The environment: libc's, or, before libc has set that, where the kernel has put it: behind the arguments. `None`: neither is known yet.
+fn environment() -> Option<*const *const u8> {
+    // SAFETY: nobody changes it this early.
+    let known = unsafe { environ };
+    if !known.is_null() {
+        return Some(known);
+    }
+    let arguments = real::stack_top()?;
+    // SAFETY: their number, the arguments, and a null pointer come first.
+    Some(unsafe { arguments.add(*(arguments as *const usize) + 2) })
+}
+
+/// Value of a variable, `name` with its equals sign.
+///
+/// # Safety
+/// `entry` must be an environment: a NULL-terminated array of NUL-terminated strings.
+unsafe fn variable(mut entry: *const *const u8, name: &[u8]) -> Option<*const u8> {
+    // SAFETY: the caller's promise; the first difference ends a comparison.
     unsafe {
-        let mut entry = environ;
-        if entry.is_null() {
-            let arguments = real::stack_top()?;
-            entry = arguments.add(*(arguments as *const usize) + 2);
-        }
         while !(*entry).is_null() {
             let text = *entry;
-            if (0..NAME.len()).all(|at| *text.add(at) == NAME[at]) {
-                return Some(Some(text.add(NAME.len())));
+            if (0..name.len()).all(|at| *text.add(at) == name[at]) {
+                return Some(text.add(name.len()));
             }
             entry = entry.add(1);
         }
     }
-    Some(None)
+    None
 }

@@ -8,6 +8,7 @@
 use crate::{life, python, real, stack, sys};
 use core::ffi::{c_char, c_void, CStr};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use heaptape_stacks::module::Tables;
 
 /// Modules that can be told apart in one process.
 const MOST_MODULES: usize = 2048;
@@ -26,8 +27,10 @@ pub struct Located {
     pub bias: usize,
     /// Its path, NUL-terminated, empty for the program itself; may be null.
     pub name: *const c_char,
-    /// Its `.eh_frame_hdr`, 0 when it has none.
-    pub eh_frame_hdr: usize,
+    /// Its `.eh_frame_hdr` (arm: `.ARM.exidx`), 0 when it has none.
+    unwind: usize,
+    /// Bytes from there to the end of the table, where that is known.
+    unwind_bytes: usize,
 }
 
 /// A module that the collector has been told of.
@@ -60,8 +63,9 @@ static CHANGED: AtomicBool = AtomicBool::new(false);
 
 /// Finds the loader itself, and libc.
 pub fn prepare() {
-    // A function that lies in the loader since glibc 2.0.
-    if let Some(found) = real::__tls_get_addr().and_then(|function| locate(function as usize)) {
+    // A function that lies in the loader since glibc 2.0. musl's loader is libc itself; what it needs it does not ask of the hooks, and it unloads nothing.
+    let loader = real::__tls_get_addr().filter(|_| cfg!(target_env = "gnu"));
+    if let Some(found) = loader.and_then(|function| locate(function as usize)) {
         LOADER_START.store(found.start, Ordering::Relaxed);
         LOADER_END.store(found.end, Ordering::Relaxed);
     }
@@ -84,9 +88,30 @@ pub fn abandon(askers: &core::ops::Range<usize>) {
     }
 }
 
-/// Is this object the loader or libc? They have unwind tables for all their code but the places where stacks begin.
-pub fn is_system(located: &Located) -> bool {
-    located.start == LOADER_START.load(Ordering::Relaxed) || located.start == LIBC_START.load(Ordering::Relaxed)
+/// Does a stack begin at an address, of which the tables of its object say nothing? The loader and libc of glibc have unwind tables for all their code but such places. musl has none,
+/// or hardly any; its two functions that begin stacks are linked right before the public ones that lead to them, beside others that end threads.
+pub fn is_start(located: &Located, address: usize) -> bool {
+    if cfg!(target_env = "gnu") {
+        return located.start == LOADER_START.load(Ordering::Relaxed)
+            || located.start == LIBC_START.load(Ordering::Relaxed);
+    }
+    const START_CODE: usize = 192;
+    let leads = [real::__libc_start_main(), real::pthread_create()];
+    let mut leads = leads.into_iter().flatten().map(|function| function as usize);
+    leads.any(|function| (function - START_CODE..function).contains(&address))
+}
+
+/// Does this address lie in the start code of a program, which calls `main` by way of libc?
+pub fn is_entry(located: &Located, address: usize) -> bool {
+    const START_CODE: usize = 96;
+    // Where the header says where the program begins.
+    const PLACE: usize = 24;
+    if program_headers(located).is_empty() {
+        return false;
+    }
+    // SAFETY: the first page of a loaded object, which begins with a header.
+    let entry = unsafe { ((located.start + PLACE) as *const usize).read_unaligned() };
+    address.wrapping_sub(located.bias.wrapping_add(entry)) < START_CODE
 }
 
 /// Does this address lie in the loader?
@@ -150,29 +175,50 @@ pub fn locate(address: usize) -> Option<Located> {
     }
 }
 
-type FindObject = unsafe extern "C" fn(*const c_void, *mut [usize; 16]) -> i32;
+type FindObject = unsafe extern "C" fn(*const c_void, *mut Found) -> i32;
+
+/// `struct dl_find_object`.
+#[repr(C)]
+#[derive(Default)]
+pub struct Found {
+    flags: u64,
+    start: usize,
+    end: usize,
+    /// `struct link_map`, which begins with the bias and the name.
+    map: usize,
+    unwind: usize,
+    /// arm: the number of entries of the table. Reserved elsewhere, as the rest.
+    entries: usize,
+    _reserved: [u64; 8],
+}
 
 fn locate_by(find: FindObject, address: usize) -> Option<Located> {
-    // `struct dl_find_object`: flags, start, end, link map, unwind table header, reserve.
-    let mut result = [0usize; 16];
-    // SAFETY: the struct is at most 16 words on all targets.
-    if unsafe { find(address as *const c_void, &mut result) } != 0 {
+    let mut found = Found::default();
+    // SAFETY: the struct is at least as long as the loader's on all targets.
+    if unsafe { find(address as *const c_void, &mut found) } != 0 {
         return None;
     }
-    let map = result[3] as *const usize;
-    // `struct link_map` begins with l_addr and l_name.
+    // Of a program whose segments do not lie side by side (linked for pages of 64 KiB, and run with smaller ones) it names the segment that holds the address.
+    if !sys::holds(found.start, ELF_MAGIC) {
+        return locate_by_iteration(address);
+    }
+    let map = found.map as *const usize;
     let (bias, name) = if map.is_null() {
-        (result[1], 0)
+        (found.start, 0)
     } else {
         // SAFETY: the loader's entry of an object that is loaded now.
         unsafe { (*map, *map.add(1)) }
     };
     Some(Located {
-        start: result[1],
-        end: result[2],
+        start: found.start,
+        end: found.end,
         bias,
         name: name as *const c_char,
-        eh_frame_hdr: result[4],
+        unwind: found.unwind,
+        unwind_bytes: match cfg!(target_arch = "arm") {
+            true => (found.entries as u32 as usize).saturating_mul(8),
+            false => usize::MAX,
+        },
     })
 }
 
@@ -185,24 +231,34 @@ pub struct ObjectInfo {
     count: u16,
 }
 
-/// `Elf64_Phdr`.
+/// `Elf64_Phdr`, or `Elf32_Phdr`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct ProgramHeader {
     kind: u32,
+    #[cfg(target_pointer_width = "64")]
     flags: u32,
-    offset: u64,
-    address: u64,
-    physical: u64,
-    file_size: u64,
-    memory_size: u64,
-    align: u64,
+    offset: usize,
+    address: usize,
+    physical: usize,
+    file_size: usize,
+    memory_size: usize,
+    #[cfg(target_pointer_width = "32")]
+    flags: u32,
+    align: usize,
 }
 
+/// What every loaded object begins with: `\x7fELF`, as the machine reads it.
+const ELF_MAGIC: u32 = u32::from_ne_bytes(*b"\x7fELF");
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_NOTE: u32 = 4;
-const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
+/// Where the unwind table is: `PT_GNU_EH_FRAME`, or `PT_ARM_EXIDX`.
+const PT_UNWIND: u32 = if cfg!(target_arch = "arm") {
+    0x7000_0001
+} else {
+    0x6474_e550
+};
 
 fn locate_by_iteration(address: usize) -> Option<Located> {
     let mut found = None;
@@ -242,16 +298,20 @@ fn describe(bias: usize, name: *const c_char, headers: &[ProgramHeader]) -> Loca
         end: 0,
         bias,
         name,
-        eh_frame_hdr: 0,
+        unwind: 0,
+        unwind_bytes: 0,
     };
     for header in headers {
-        let address = bias.wrapping_add(header.address as usize);
+        let address = bias.wrapping_add(header.address);
         match header.kind {
             PT_LOAD => {
                 located.start = located.start.min(address & !4095);
-                located.end = located.end.max(address + header.memory_size as usize);
+                located.end = located.end.max(address + header.memory_size);
             }
-            PT_GNU_EH_FRAME => located.eh_frame_hdr = address,
+            PT_UNWIND => {
+                located.unwind = address;
+                located.unwind_bytes = header.memory_size;
+            }
             _ => {}
         }
     }
@@ -260,17 +320,23 @@ fn describe(bias: usize, name: *const c_char, headers: &[ProgramHeader]) -> Loca
 
 /// The program headers of a loaded object, by the ELF header at its start.
 fn program_headers(located: &Located) -> &'static [ProgramHeader] {
-    const MAGIC: [u8; 5] = *b"\x7fELF\x02";
+    const WIDE: bool = size_of::<usize>() == 8;
+    const MAGIC: [u8; 5] = if WIDE { *b"\x7fELF\x02" } else { *b"\x7fELF\x01" };
+    // Where the header says where the program headers are, and how large and how many.
+    const PLACES: (usize, usize) = if WIDE { (32, 54) } else { (28, 42) };
     // SAFETY: the first page of a loaded object is mapped and readable.
     unsafe {
         let head = located.start as *const u8;
         if located.end - located.start < 4096 || *(head as *const [u8; 5]) != MAGIC {
             return &[];
         }
-        let offset = (head.add(32) as *const u64).read_unaligned() as usize;
-        let size = (head.add(54) as *const u16).read_unaligned() as usize;
-        let count = (head.add(56) as *const u16).read_unaligned() as usize;
-        if size != core::mem::size_of::<ProgramHeader>() || !offset.is_multiple_of(8) || offset + count * size > 4096 {
+        let offset = (head.add(PLACES.0) as *const usize).read_unaligned();
+        let size = (head.add(PLACES.1) as *const u16).read_unaligned() as usize;
+        let count = (head.add(PLACES.1 + 2) as *const u16).read_unaligned() as usize;
+        if size != size_of::<ProgramHeader>()
+            || !offset.is_multiple_of(size_of::<usize>())
+            || offset + count * size > 4096
+        {
             return &[];
         }
         core::slice::from_raw_parts(head.add(offset) as *const ProgramHeader, count)
@@ -278,6 +344,19 @@ fn program_headers(located: &Located) -> &'static [ProgramHeader] {
 }
 
 impl Located {
+    /// Its unwind table, if it has one that lies in it.
+    pub fn tables(&self) -> Option<Tables<'_>> {
+        // SAFETY: the mapping of a loaded object; the reader only follows its tables, which lie in mapped segments.
+        let module = unsafe { core::slice::from_raw_parts(self.start as *const u8, self.end - self.start) };
+        let header = module.get(self.unwind.checked_sub(self.start)?..)?;
+        Some(Tables {
+            header_address: self.unwind,
+            header: &header[..self.unwind_bytes.min(header.len())],
+            start: self.start,
+            module,
+        })
+    }
+
     /// The writable segment that contains an address.
     pub fn writable(&self, address: usize) -> Option<core::ops::Range<usize>> {
         const PF_W: u32 = 2;
@@ -285,8 +364,8 @@ impl Located {
         let mut segments = headers
             .filter(|header| header.kind == PT_LOAD && header.flags & PF_W != 0)
             .map(|header| {
-                let start = self.bias.wrapping_add(header.address as usize);
-                start..start.wrapping_add(header.memory_size as usize)
+                let start = self.bias.wrapping_add(header.address);
+                start..start.wrapping_add(header.memory_size)
             });
         segments.find(|segment| segment.contains(&address))
     }
@@ -295,10 +374,7 @@ impl Located {
     pub fn dynamic(&self) -> Option<(usize, usize)> {
         let headers = program_headers(self).iter();
         let header = headers.copied().find(|header| header.kind == PT_DYNAMIC)?;
-        Some((
-            self.bias.wrapping_add(header.address as usize),
-            header.memory_size as usize,
-        ))
+        Some((self.bias.wrapping_add(header.address), header.memory_size))
     }
 }
 
@@ -306,10 +382,7 @@ impl Located {
 fn build_id(located: &Located) -> &'static [u8] {
     const NT_GNU_BUILD_ID: u32 = 3;
     for header in program_headers(located) {
-        let (start, size) = (
-            located.bias.wrapping_add(header.address as usize),
-            header.memory_size as usize,
-        );
+        let (start, size) = (located.bias.wrapping_add(header.address), header.memory_size);
         if header.kind != PT_NOTE || start < located.start || start.saturating_add(size) > located.end {
             continue;
         }
@@ -394,7 +467,7 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
         [] => life::executable(),
         name => &name[..name.len().min(MOST_PATH)],
     };
-    let mut note = [0u8; 28 + 64 + MOST_PATH];
+    let mut note = [0u8; 32 + 64 + MOST_PATH];
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         note[at..at + bytes.len()].copy_from_slice(bytes);
@@ -403,7 +476,9 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
     for number in [located.bias, located.start, located.end] {
         put(&(number as u64).to_le_bytes());
     }
-    put(&(id.len() as u32).to_le_bytes());
+    for number in [u32::from(located.tables().is_some()), id.len() as u32] {
+        put(&number.to_le_bytes());
+    }
     put(id);
     put(path);
     if !write(Note::Here, &note[..at]) {
@@ -467,7 +542,8 @@ fn is_still(entry: &Known) -> bool {
 
 /// Eight bytes that tell a loaded object from another at its place, and where they lie: the beginning of its build-id, or where its file has its section headers.
 fn sample(located: &Located, id: &[u8]) -> (usize, u64) {
-    const SECTION_HEADERS: usize = 40;
+    // `e_shoff` and what follows.
+    const SECTION_HEADERS: usize = if size_of::<usize>() == 8 { 40 } else { 32 };
     let address = id.as_ptr() as usize;
     let at = match id.len() >= 8 && address.is_multiple_of(4) {
         true => address,

@@ -5,7 +5,7 @@
 
 use crate::modules;
 use core::cell::UnsafeCell;
-use core::ffi::{c_char, c_void};
+use core::ffi::{c_char, c_void, CStr};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 extern "C" {
@@ -13,10 +13,27 @@ extern "C" {
     fn abort() -> !;
     fn __errno_location() -> *mut i32;
     fn dlerror() -> *mut c_char;
+}
+
+#[cfg(target_env = "gnu")]
+extern "C" {
     // glibc's other name of `sbrk`, which no hook has.
     fn __sbrk(increment: isize) -> *mut u8;
     // Likewise of `clone`.
     fn __clone() -> i32;
+}
+
+/// Stands for those where libc has no other names: musl moves no break and makes no task while a function is looked up.
+#[cfg(not(target_env = "gnu"))]
+extern "C" fn __clone() -> i32 {
+    -1
+}
+
+/// Likewise.
+#[cfg(not(target_env = "gnu"))]
+unsafe fn __sbrk(_: isize) -> *mut u8 {
+    out_of_memory();
+    usize::MAX as *mut u8
 }
 
 const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
@@ -77,7 +94,7 @@ real_functions! {
     valloc: fn(usize) -> *mut u8;
     pvalloc: fn(usize) -> *mut u8;
     malloc_usable_size: fn(*mut u8) -> usize;
-    mmap: fn(*mut u8, usize, i32, i32, i32, i64) -> *mut u8;
+    mmap: fn(*mut u8, usize, i32, i32, i32, isize) -> *mut u8;
     mmap64: fn(*mut u8, usize, i32, i32, i32, i64) -> *mut u8;
     munmap: fn(*mut u8, usize) -> i32;
     mremap: fn(*mut u8, usize, usize, i32, *mut u8) -> *mut u8;
@@ -92,12 +109,16 @@ real_functions! {
     // What else is asked of libc. All of it is looked up at once, at the first call of a hook: a later `dlsym` would take the place of an
     // error message that the target has yet to ask for.
     pthread_self: fn() -> usize;
+    pthread_atfork: fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn()) -> i32;
     __register_atfork: fn(extern "C" fn(), Option<extern "C" fn()>, extern "C" fn(), *mut c_void) -> i32;
-    _dl_find_object: fn(*const c_void, *mut [usize; 16]) -> i32;
+    _dl_find_object: fn(*const c_void, *mut modules::Found) -> i32;
     on_exit: fn(extern "C" fn(i32, *mut c_void), *mut c_void) -> i32;
     dl_iterate_phdr: fn(VisitObject, *mut c_void) -> i32;
-    // Not called: their addresses tell where the loader and its idea of the stack are.
+    gnu_get_libc_version: fn() -> *const c_char;
+    // Not called: their addresses tell where the loader and its idea of the stack are, and where stacks begin.
     __tls_get_addr: fn() -> ();
+    __libc_start_main: fn() -> ();
+    pthread_create: fn() -> ();
     __libc_stack_end: fn() -> ();
 }
 
@@ -144,6 +165,21 @@ pub fn is_resolved() -> bool {
     STATE.load(Ordering::Acquire) == RESOLVED
 }
 
+/// Writes the name of the C library, and its version where it tells that. Returns the length; the version is cut where the room ends.
+pub fn libc_name(room: &mut [u8; 64]) -> usize {
+    let name: &[u8] = match cfg!(target_env = "gnu") {
+        true => b"glibc ",
+        false => b"musl",
+    };
+    let version = match gnu_get_libc_version() {
+        // SAFETY: libc's own constant, NUL-terminated.
+        Some(version) if cfg!(target_env = "gnu") => unsafe { CStr::from_ptr(version()) }.to_bytes(),
+        _ => &[],
+    };
+    let bytes = name.iter().chain(version);
+    room.iter_mut().zip(bytes).map(|(place, byte)| *place = *byte).count()
+}
+
 /// Is the allocator behind us another one than libc's?
 #[inline(always)]
 pub fn is_foreign() -> bool {
@@ -186,6 +222,9 @@ pub fn register_at_fork(before: extern "C" fn(), child: extern "C" fn()) {
     if let Some(register) = __register_atfork() {
         // SAFETY: glibc's `__register_atfork(prepare, parent, child, dso_handle)`; this library is never unloaded, so it needs no handle.
         unsafe { register(before, None, child, core::ptr::null_mut()) };
+    } else if let Some(register) = pthread_atfork() {
+        // SAFETY: as POSIX has it; glibc links it into each object and exports none.
+        unsafe { register(before, None, child) };
     }
 }
 
@@ -204,10 +243,37 @@ pub fn is_this_thread(thread: usize) -> bool {
 }
 
 /// Where the kernel has put the number of arguments, the arguments and the environment: above all frames of the main thread.
+#[cfg(target_env = "gnu")]
 pub fn stack_top() -> Option<*const *const u8> {
     // SAFETY: not a function but a pointer variable of the loader's, set before any program code runs.
     let top = unsafe { *(__libc_stack_end()? as *const *const *const u8) };
     (!top.is_null()).then_some(top)
+}
+
+/// Where the kernel has put the number of arguments, the arguments and the environment: above all frames of the main thread. It is found once, from the
+/// environment as it is before the program runs.
+#[cfg(not(target_env = "gnu"))]
+pub fn stack_top() -> Option<*const *const u8> {
+    extern "C" {
+        static environ: *const *const u8;
+    }
+    static TOP: AtomicUsize = AtomicUsize::new(0);
+    if TOP.load(Ordering::Relaxed) == 0 {
+        // SAFETY: before the environment stand the null pointer that ends the arguments, the arguments, and their number.
+        unsafe {
+            if environ.is_null() {
+                return None;
+            }
+            let mut at = environ.sub(2);
+            let mut count = 0;
+            while *at as usize != count {
+                at = at.sub(1);
+                count += 1;
+            }
+            TOP.store(at as usize, Ordering::Relaxed);
+        }
+    }
+    Some(TOP.load(Ordering::Relaxed) as *const *const u8)
 }
 
 /// End of the main thread's stack, 0 when unknown.
@@ -215,21 +281,34 @@ pub fn stack_end() -> usize {
     stack_top().map_or(0, |top| (top as usize + 4096) & !4095)
 }
 
-/// Bytes of glibc's thread descriptor that are looked at; it has had at least as many since 2.4.
-const DESCRIPTOR_BYTES: usize = 2048;
+/// Bytes of libc's thread descriptor that are looked at, fewer than it has: glibc's has had more since 2.4, musl's since 1.1.
+const DESCRIPTOR_BYTES: usize = match (cfg!(target_env = "musl"), size_of::<usize>()) {
+    // On x86_64 it begins with a larger head.
+    (false, 8) if cfg!(target_arch = "x86_64") => 2048,
+    (false, 8) => 1664,
+    (false, _) => 1024,
+    (true, 8) => 184,
+    (true, _) => 104,
+};
 
 /// Bounds of the calling thread's stack, `(0, 0)` when unknown.
 ///
 /// `pthread_getattr_np` would tell, but it allocates, and takes a lock of the thread's: a thread may come here for the first time from inside an allocator, or from
-/// inside that very function. glibc keeps address and size of the stack side by side in the descriptor of the thread, which itself lies at the upper end of that stack.
+/// inside that very function. libc keeps address and size of the stack side by side in the descriptor of the thread (musl: those of the mapping), which itself lies at the
+/// upper end of that stack: the thread pointer points to its beginning on x86_64, elsewhere to its end.
 pub fn thread_stack() -> (usize, usize) {
-    let descriptor = crate::arch::thread_pointer();
-    // SAFETY: the thread pointer points to the descriptor, which is this long, and which only its thread and libc write.
-    let words = unsafe { core::slice::from_raw_parts(descriptor as *const AtomicUsize, DESCRIPTOR_BYTES / 8) };
+    let pointer = crate::arch::thread_pointer();
+    let descriptor = match cfg!(target_arch = "x86_64") {
+        true => pointer,
+        false => pointer - DESCRIPTOR_BYTES,
+    };
+    const WORDS: usize = DESCRIPTOR_BYTES / size_of::<usize>();
+    // SAFETY: within the descriptor, which only its thread and libc write.
+    let words = unsafe { core::slice::from_raw_parts(descriptor as *const AtomicUsize, WORDS) };
     let found = words.windows(2).find_map(|pair| {
         let (low, size) = (pair[0].load(Ordering::Relaxed), pair[1].load(Ordering::Relaxed));
-        let above = low.checked_add(size)?.checked_sub(descriptor)?;
-        let is_it = low < descriptor && low % 16 == 0 && (DESCRIPTOR_BYTES..MOST_ABOVE).contains(&above);
+        let above = low.checked_add(size)?.checked_sub(pointer)?;
+        let is_it = low < descriptor && low % 16 == 0 && (LEAST_ABOVE..MOST_ABOVE).contains(&above);
         (is_it && size >= LEAST_STACK).then_some((low, descriptor))
     });
     found.unwrap_or((0, 0))
@@ -237,6 +316,12 @@ pub fn thread_stack() -> (usize, usize) {
 
 /// No thread has a smaller stack.
 const LEAST_STACK: usize = 4096;
+/// The descriptor, where it begins at the thread pointer, and static thread-local storage above a stack are no smaller.
+const LEAST_ABOVE: usize = if cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
+    2048
+} else {
+    0
+};
 /// Descriptor and static thread-local storage above a stack are no larger.
 const MOST_ABOVE: usize = 1 << 20;
 

@@ -3,8 +3,8 @@
 
 use crate::thread::{Local, LEVELS};
 use crate::{arch, modules, sys};
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use heaptape_stacks::cfi::{rule_for, Tables};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use heaptape_stacks::arch::{rule_for, FRAME_POINTERS_ARE_BELIEVED, TRAMPOLINES};
 use heaptape_stacks::rule::Kind;
 use heaptape_stacks::{Frame, Rule, RuleTable};
 
@@ -93,7 +93,7 @@ fn table() -> RuleTable<'static> {
 /// Key of an address in the present epoch. User addresses have at most 56 bits.
 #[inline(always)]
 fn key(address: usize) -> u64 {
-    (address ^ (EPOCH.load(Ordering::Relaxed) << 56)) as u64
+    address as u64 ^ (EPOCH.load(Ordering::Relaxed) as u64) << 56
 }
 
 /// The rules of this process at one event.
@@ -121,48 +121,74 @@ pub fn find(address: usize, guess: bool, write: &mut dyn FnMut(modules::Note, &[
     crate::panic_on_purpose();
     // The epoch before the look-up: a module that goes meanwhile takes this rule with it.
     let key = key(address);
-    let rule = match modules::locate(address) {
-        Some(located) => {
-            modules::announce(&located, write);
-            if guess || located.eh_frame_hdr == 0 || !(located.start..located.end).contains(&located.eh_frame_hdr) {
-                Rule::bare(Kind::Guess)
-            } else {
-                // SAFETY: the mapping of a loaded object; the reader only follows its tables, which lie in mapped segments.
-                let module =
-                    unsafe { core::slice::from_raw_parts(located.start as *const u8, located.end - located.start) };
-                let header = &module[located.eh_frame_hdr - located.start..];
-                let tables = Tables {
-                    header_address: located.eh_frame_hdr,
-                    header,
-                    start: located.start,
-                    module,
-                };
-                match rule_for(&tables, address) {
-                    // The entry of the loader, the beginning of a context made by `makecontext`: nobody called them.
-                    rule if rule.kind() == Kind::Guess && modules::is_system(&located) => Rule::bare(Kind::End),
-                    rule => rule,
-                }
-            }
-        }
-        None => Rule::bare(Kind::Guess),
-    };
+    let rule = rule_at(address, guess, write);
     table().put(key, rule);
     rule
 }
 
+fn rule_at(address: usize, guess: bool, write: &mut dyn FnMut(modules::Note, &[u8]) -> bool) -> Rule {
+    let located = modules::locate(address);
+    if let Some(located) = &located {
+        modules::announce(located, write);
+    }
+    // The address is the one before the instruction that a handler returns to.
+    if let Some(rule) = trampoline(address + 1) {
+        return rule;
+    }
+    let Some(located) = located else {
+        return Rule::bare(Kind::Guess);
+    };
+    if guess {
+        return Rule::bare(Kind::Guess);
+    }
+    let tables = located.tables();
+    match tables.as_ref().map(|tables| rule_for(tables, address)) {
+        Some(rule) if rule.kind() != Kind::Guess => rule,
+        // The entry of the loader, the beginning of a context made by `makecontext`: nobody called them.
+        Some(_) if modules::is_start(&located, address) => Rule::bare(Kind::End),
+        _ if FRAME_POINTERS_ARE_BELIEVED => Rule::bare(Kind::Guess),
+        _ if modules::is_entry(&located, address) => Rule::bare(Kind::End),
+        _ => Rule::bare(Kind::Unknown),
+    }
+}
+
+/// The rule of an address where the two instructions stand by which a signal handler goes back. The place may not even be mapped.
+fn trampoline(address: usize) -> Option<Rule> {
+    let stand = |[first, second]: [u32; 2]| sys::holds(address, first) && sys::holds(address + 4, second);
+    let (_, rule) = TRAMPOLINES
+        .into_iter()
+        .find(|(words, _)| address.is_multiple_of(4) && stand(*words))?;
+    Some(rule)
+}
+
+/// Tries between two looks whether waiting is of any use.
+const TRIES: usize = 10_000;
+/// Looks, about a millisecond apart, before a thread goes without.
+const LOOKS: usize = 200;
+
 fn take(taken: &[AtomicUsize]) -> Option<usize> {
     let asker = asker();
-    // Whoever holds one needs microseconds, unless it was preempted, or is the one that we interrupted.
-    for _ in 0..10_000 {
-        if let Some(index) = taken.iter().position(|taken| {
-            taken.load(Ordering::Relaxed) == NOBODY
-                && taken
-                    .compare_exchange(NOBODY, asker, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-        }) {
-            return Some(index);
+    let block = arch::local() as *const Local as usize;
+    // Nobody ever wakes who waits here.
+    let never = AtomicU32::new(0);
+    for _ in 0..LOOKS {
+        // Whoever holds one needs microseconds, unless it was preempted, or is the one that we interrupted.
+        for _ in 0..TRIES {
+            if let Some(index) = taken.iter().position(|taken| {
+                taken.load(Ordering::Relaxed) == NOBODY
+                    && taken
+                        .compare_exchange(NOBODY, asker, Ordering::Acquire, Ordering::Relaxed)
+                        .is_ok()
+            }) {
+                return Some(index);
+            }
+            core::hint::spin_loop();
         }
-        core::hint::spin_loop();
+        let are_ours = |taken: &AtomicUsize| taken.load(Ordering::Relaxed).wrapping_sub(block) < LEVELS;
+        if taken.iter().all(are_ours) {
+            return None;
+        }
+        sys::wait(&never, 0, 1);
     }
     None
 }

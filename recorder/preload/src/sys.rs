@@ -17,6 +17,16 @@ const FUTEX_WAIT: usize = 0;
 const PR_GET_NAME: usize = 16;
 const SEEK_END: usize = 2;
 
+/// Where an offset into a file has more bits than a register, the system takes it in other units.
+#[cfg(not(target_arch = "arm"))]
+const MMAP: Sysno = Sysno::mmap;
+#[cfg(not(target_arch = "arm"))]
+const OFFSET_UNIT: i64 = 1;
+#[cfg(target_arch = "arm")]
+const MMAP: Sysno = Sysno::mmap2;
+#[cfg(target_arch = "arm")]
+const OFFSET_UNIT: i64 = 4096;
+
 /// Results in `-4095..0` are errors.
 fn checked(result: usize) -> Option<usize> {
     (result < -4095isize as usize).then_some(result)
@@ -44,7 +54,7 @@ pub fn tid() -> u32 {
 pub fn memory(bytes: usize) -> *mut u8 {
     let flags = MAP_PRIVATE_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: a fresh mapping at an address of the kernel's choice touches nobody's memory.
-    let result = unsafe { raw_syscall!(Sysno::mmap, 0, bytes, PROT_READ_WRITE, flags, usize::MAX, 0) };
+    let result = unsafe { raw_syscall!(MMAP, 0, bytes, PROT_READ_WRITE, flags, usize::MAX, 0) };
     checked(result).map_or(core::ptr::null_mut(), |address| address as *mut u8)
 }
 
@@ -59,8 +69,12 @@ pub unsafe fn unmap(address: *mut u8, bytes: usize) -> i32 {
 
 /// `mmap` on behalf of the target; `None` when it fails.
 pub fn map(address: *mut u8, length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> Option<*mut u8> {
+    if offset.rem_euclid(OFFSET_UNIT) != 0 {
+        return None;
+    }
+    let offset = offset.div_euclid(OFFSET_UNIT);
     // SAFETY: what the target asks of its own address space.
-    let result = unsafe { raw_syscall!(Sysno::mmap, address, length, protection, flags, fd, offset) };
+    let result = unsafe { raw_syscall!(MMAP, address, length, protection, flags, fd, offset) };
     checked(result).map(|address| address as *mut u8)
 }
 
@@ -86,7 +100,7 @@ pub unsafe fn map_file(path: *const u8) -> Option<(*const u8, usize)> {
     unsafe {
         let fd = checked(raw_syscall!(Sysno::openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0))?;
         let length = checked(raw_syscall!(Sysno::lseek, fd, 0, SEEK_END)).unwrap_or(0);
-        let address = raw_syscall!(Sysno::mmap, 0, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
+        let address = raw_syscall!(MMAP, 0, length, PROT_READ_WRITE, MAP_SHARED, fd, 0);
         raw_syscall!(Sysno::close, fd);
         Some((checked(address)? as *const u8, length))
     }
@@ -158,7 +172,7 @@ pub fn thread_name() -> [u8; 16] {
 /// Waits until somebody wakes `word`, its value is not `seen`, or the time is up; `true` in the last case.
 pub fn wait(word: &AtomicU32, seen: u32, millis: u32) -> bool {
     const ETIMEDOUT: isize = 110;
-    let timeout = [i64::from(millis) / 1000, i64::from(millis) % 1000 * 1_000_000];
+    let timeout = [millis as isize / 1000, millis as isize % 1000 * 1_000_000];
     // SAFETY: the word and the timeout live through the call.
     let result = unsafe { raw_syscall!(Sysno::futex, word.as_ptr(), FUTEX_WAIT, seen, timeout.as_ptr(), 0, 0) };
     result as isize == -ETIMEDOUT
@@ -218,4 +232,66 @@ pub fn exit(status: i32) -> ! {
         // SAFETY: does not return.
         unsafe { raw_syscall!(Sysno::exit_group, status) };
     }
+}
+
+/// Runs a program and reads what it prints, up to as many bytes as there is room for; 0 when nothing came of it. The child is waited for.
+///
+/// # Safety
+/// `path` must be NUL-terminated, `arguments` and `environment` arrays of such strings that end with a null pointer. No other thread may run.
+pub unsafe fn output_of(
+    path: *const u8,
+    arguments: *const *const u8,
+    environment: *const *const u8,
+    into: &mut [u8],
+) -> usize {
+    const SIGCHLD: usize = 17;
+    const WALL: usize = 0x4000_0000;
+    const EINTR: usize = -4isize as usize;
+    let mut ends = [0i32; 2];
+    let mut at = 0;
+    // SAFETY: the descriptors are ours alone; the child is a copy that runs nothing but the next calls.
+    unsafe {
+        if checked(raw_syscall!(Sysno::pipe2, ends.as_mut_ptr(), O_CLOEXEC)).is_none() {
+            return 0;
+        }
+        let child = raw_syscall!(Sysno::clone, SIGCHLD, 0, 0, 0, 0);
+        if child == 0 {
+            // Standard output was closed, and the pipe took its place: then it only has to stay open.
+            match ends[1] {
+                1 => raw_syscall!(Sysno::fcntl, 1, 2, 0),
+                end => raw_syscall!(Sysno::dup3, end, 1, 0),
+            };
+            raw_syscall!(Sysno::execve, path, arguments, environment);
+            exit(127);
+        }
+        raw_syscall!(Sysno::close, ends[1]);
+        while at < into.len() && checked(child).is_some() {
+            match raw_syscall!(Sysno::read, ends[0], into.as_mut_ptr().add(at), into.len() - at) {
+                EINTR => {}
+                count => match checked(count) {
+                    Some(0) | None => break,
+                    Some(count) => at += count,
+                },
+            }
+        }
+        raw_syscall!(Sysno::close, ends[0]);
+        if checked(child).is_some() {
+            while raw_syscall!(Sysno::wait4, child, 0, WALL, 0) == EINTR {}
+        }
+    }
+    at
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+#[cfg(target_arch = "arm")]
+pub fn monotonic() -> u64 {
+    const CLOCK_MONOTONIC: i32 = 1;
+    extern "C" {
+        // Libc's own, since it knows where the kernel has put a function for this.
+        fn clock_gettime(clock: i32, time: *mut [i32; 2]) -> i32;
+    }
+    let mut time = [0; 2];
+    // SAFETY: `struct timespec` of 32-bit glibc: two words. The call cannot fail with this clock, so errno stays.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &mut time) };
+    time[0] as u64 * 1_000_000_000 + time[1] as u64
 }

@@ -39,7 +39,7 @@ pub struct Local {
     /// Level of the event being written.
     pub level: Cell<u32>,
     /// Where the hooks that are writing were called, by level (`event::Site::mark`).
-    pub sites: [Cell<usize>; LEVELS],
+    pub sites: [Cell<u64>; LEVELS],
     /// The block that an allocator of a Python domain is freeing or moving.
     pub block: Cell<usize>,
     /// Events to let pass before asking for a slot again.

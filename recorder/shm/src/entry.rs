@@ -114,6 +114,8 @@ pub mod note {
     pub const RUNTIME: u8 = 11;
     /// The program lets recording go on after a pause. No bytes.
     pub const RESUMED: u8 = 12;
+    /// The C library: its name, and its version where it tells that.
+    pub const LIBC: u8 = 13;
 }
 
 /// Flags of an entry.

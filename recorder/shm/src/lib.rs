@@ -34,3 +34,6 @@ pub use slot::{ProcessSlot, ThreadSlot};
 
 /// No chunk, slot or process.
 pub const NONE: u32 = u32::MAX;
+
+/// Bits that a stamp has below the ticks of the counter, where that is coarser than the events (everywhere but on x86_64): room for an order within a tick.
+pub const TICK_BITS: u32 = if cfg!(target_arch = "x86_64") { 0 } else { 4 };

@@ -10,8 +10,9 @@
 //! stack of a fiber or a signal handler may be unmapped by the time it is compared. Elsewhere every event is walked in full.
 #![allow(unsafe_code)]
 
+use crate::arch::{address, step, SLOT_BELOW_CFA};
 use crate::rule::Rule;
-use crate::walk::{step, Frame, Regs, Step};
+use crate::walk::{Frame, Regs, Step};
 
 /// Changes from one stack to another within one walk (signal handlers on stacks of their own) before it is given up.
 const MOST_CROSSINGS: u32 = 16;
@@ -85,7 +86,7 @@ impl StackCache {
         frames[..count]
             .iter()
             // SAFETY: cached slots lie between `slot` and the end of the thread's stack, and are aligned.
-            .position(|frame| unsafe { ((frame.slot & !1) as *const usize).read_volatile() } != frame.pc)
+            .position(|frame| address(unsafe { ((frame.slot & !1) as *const usize).read_volatile() }) != frame.pc)
             .unwrap_or(count)
     }
 
@@ -114,12 +115,7 @@ impl StackCache {
         let mut join = standing;
         let mut first = frames.len();
         let mut frame = innermost;
-        let mut regs = Regs {
-            pc: frame.pc,
-            sp: frame.slot + 8,
-            fp: frame.fp,
-            interrupted: false,
-        };
+        let mut regs = Regs::above(frame);
         let mut crossings = 0;
         let (shared, truncated) = loop {
             while join > 0 && frames[join - 1].slot < frame.slot {
@@ -134,7 +130,7 @@ impl StackCache {
             first -= 1;
             frames[first] = frame;
             // SAFETY: `regs` are those of a live frame, as each step gives them.
-            match unsafe { step(rule(regs.pc - usize::from(!regs.interrupted)), regs, limit) } {
+            match unsafe { step(rule(regs.instruction()), regs, limit) } {
                 Step::Outer {
                     frame: outer,
                     regs: found,
@@ -186,8 +182,10 @@ impl StackCache {
         }
         let mut standing = frames;
         // SAFETY: cached slots lie between `innermost.slot` and the end of the thread's stack, and are aligned.
-        while standing != end && unsafe { (((*standing).slot & !1) as *const usize).read_volatile() == (*standing).pc }
-        {
+        let stands =
+            |frame: &Frame| unsafe { address(((frame.slot & !1) as *const usize).read_volatile()) } == frame.pc;
+        // SAFETY: the list stands up to `end`.
+        while standing != end && stands(unsafe { &*standing }) {
             standing = standing.wrapping_add(1);
         }
         let behind = frames.wrapping_add(capacity);
@@ -221,6 +219,7 @@ impl StackCache {
         let mut join = standing;
         let mut first = behind;
         let mut frame = innermost;
+        let mut regs = Regs::above(frame);
         loop {
             // SAFETY (all reads of the list): it stands up to `standing`.
             // SAFETY: as above.
@@ -242,7 +241,7 @@ impl StackCache {
             // SAFETY: within the memory, behind the list.
             unsafe { first.write(frame) };
             let rule = rule(frame.pc - 1)?;
-            if rule.is_plain() {
+            if SLOT_BELOW_CFA && rule.is_plain() {
                 // The commonest case of `step`, with less to carry: the churn benchmark's `malloc` takes 660 instructions this way and 709 by `step`.
                 let slot = frame.slot.wrapping_add_signed(rule.cfa_offset());
                 if slot <= frame.slot || slot >= self.high || slot & 7 != 0 {
@@ -256,15 +255,18 @@ impl StackCache {
                 }
                 continue;
             }
-            let regs = Regs {
-                pc: frame.pc,
-                sp: frame.slot + 8,
-                fp: frame.fp,
-                interrupted: false,
-            };
+            if SLOT_BELOW_CFA {
+                regs = Regs::above(frame);
+            }
             // SAFETY: `regs` are those of a live frame, as each step gives them.
             match unsafe { step(rule, regs, self.high) } {
-                Step::Outer { frame: outer, .. } if outer.slot & 1 == 0 && outer.slot > frame.slot => frame = outer,
+                Step::Outer {
+                    frame: outer,
+                    regs: found,
+                } if outer.slot & 1 == 0 && outer.slot > frame.slot => {
+                    frame = outer;
+                    regs = found;
+                }
                 _ => return None,
             }
         }
@@ -313,7 +315,9 @@ impl StackCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{Kind, SavedFp};
+    use crate::arch::Fp;
+    use crate::rule::Kind;
+    use crate::walk::WORD;
     use std::vec;
     use std::vec::Vec;
 
@@ -332,7 +336,7 @@ mod tests {
             self.words.as_ptr() as usize
         }
         fn high(&self) -> usize {
-            self.base() + self.words.len() * 8
+            self.base() + self.words.len() * WORD
         }
         /// Lays out return addresses, outermost first, growing down; gives the innermost frame.
         fn set(&mut self, addresses: &[usize]) -> Frame {
@@ -340,11 +344,11 @@ mod tests {
             for (index, address) in addresses.iter().enumerate() {
                 self.words[top - 4 * (index + 1) + 3] = *address;
             }
-            let slot = self.base() + (top - 4 * addresses.len() + 3) * 8;
+            let slot = self.base() + (top - 4 * addresses.len() + 3) * WORD;
             Frame {
                 slot,
                 pc: *addresses.last().unwrap(),
-                fp: 0,
+                fp: Fp::default(),
             }
         }
     }
@@ -354,7 +358,7 @@ mod tests {
         if pc == 0x10000 - 1 {
             Rule::bare(Kind::End)
         } else {
-            Rule::new(Kind::Sp, 32, SavedFp::Same, 0)
+            Rule::plain(4 * WORD as i32)
         }
     }
 

@@ -63,13 +63,12 @@ impl<'a> RuleTable<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::{Kind, SavedFp};
     use std::vec::Vec;
 
     const STEPS: u64 = if cfg!(miri) { 1_000 } else { 100_000 };
 
     fn rule(offset: i32) -> Rule {
-        Rule::new(Kind::Sp, offset, SavedFp::Same, 0)
+        Rule::plain(offset)
     }
 
     #[test]

@@ -377,7 +377,8 @@ fn place(natives: &Natives<'_>, strands: &mut [Strand], fresh: Fresh, evaluates:
                 key = strand.key;
                 // Slots lie the lower the further in; the first one below the address is the slot of the frame that the address lies in.
                 let found = (at..count).find(|index| natives.get(*index).slot < key);
-                replaces = found.is_some_and(|index| index > 0);
+                // Where the stack is cut short, the frame that the address lies in may be one of those that are missing.
+                replaces = found.is_some_and(|index| index > 0 || evaluates(natives.get(index).pc));
                 at = found.unwrap_or(at + usize::from(replaces));
             }
             strand.home = at as u32;

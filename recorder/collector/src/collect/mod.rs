@@ -5,18 +5,23 @@ mod pace;
 
 pub use header::header;
 
+use crate::bound::{Cut, Folding};
 use crate::channel::{Channel, Summary, ToCollector, ToLauncher};
+use crate::cli::Sync;
 use crate::control::{Command, Listener, Reply};
 use crate::drain::{Drain, Scribe};
 use crate::host::{Host, Identity};
 use crate::output::{Output, Sink};
 use crate::sys::signal;
+use heaptape_format::fold::rehead;
 use heaptape_format::record::{End, Header, LossCause, ProcessEnd};
 use heaptape_format::{Micros, Writer, WriterOptions};
 use heaptape_shm::{Segment, State};
 use pace::Pace;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Processes are looked after this often.
@@ -30,6 +35,9 @@ const LEAVE_TAKING: Duration = Duration::from_millis(300);
 
 /// A program has this long from its start to its first allocation, when it is the only one left.
 const START_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Makes a sink of a file.
+type SinkOf<S> = fn(File) -> S;
 
 /// What a collector works with.
 pub struct Collector<H: Host, S: Sink> {
@@ -50,13 +58,26 @@ pub struct Collector<H: Host, S: Sink> {
     /// Since when no recorded process has been running.
     alone_since: Option<Instant>,
     check_stacks: bool,
+    /// Folds the tape, and makes a sink of a file.
+    folding: Option<(Box<dyn Folding>, SinkOf<S>)>,
+    /// Bytes of the files of the recording that were closed.
+    closed: u64,
+    sync: Sync,
 }
 
 impl<H: Host, S: Sink> Collector<H, S> {
     /// A collector that has written the beginning of its tape.
-    pub fn new(host: H, segment: Segment, header: &Header, sink: S, launched: u32, flush: Duration) -> Collector<H, S> {
+    pub fn new(
+        host: H,
+        segment: Segment,
+        header: &Header,
+        sink: S,
+        launched: u32,
+        flush: Duration,
+        options: WriterOptions,
+    ) -> Collector<H, S> {
         let mut out = Vec::new();
-        let writer = Writer::new(header, WriterOptions::default(), &mut out);
+        let writer = Writer::new(header, options, &mut out);
         let mut drain = Drain::new(segment, Scribe::new(host, writer, out));
         drain.launched = launched;
         if let Some(depth) = header.options.depth {
@@ -77,9 +98,22 @@ impl<H: Host, S: Sink> Collector<H, S> {
             alone_since: None,
             deserted: false,
             check_stacks: segment.control().options().check_stacks,
+            folding: None,
+            closed: 0,
+            sync: Sync::None,
         };
         collector.write();
         collector
+    }
+
+    /// When the disk is waited for.
+    pub fn sync(&mut self, when: Sync) {
+        self.sync = when;
+    }
+
+    /// Folds the tape, which lies in a file.
+    pub fn folding(&mut self, folding: Box<dyn Folding>, sink: SinkOf<S>) {
+        self.folding = Some((folding, sink));
     }
 
     /// Lets the world speak to it.
@@ -120,11 +154,15 @@ impl<H: Host, S: Sink> Collector<H, S> {
                 self.drain.samples(samples.is_multiple_of(10));
                 samples += 1;
             }
-            if now - flushed >= self.flush {
+            let flushes = now - flushed >= self.flush;
+            if flushes {
                 flushed = now;
                 self.drain.scribe.flush();
             }
             self.write();
+            if flushes && self.sync == Sync::Interval {
+                self.output.sync();
+            }
             if self.output.error().is_some() {
                 self.give_up();
                 return;
@@ -160,11 +198,132 @@ impl<H: Host, S: Sink> Collector<H, S> {
     }
 
     fn write(&mut self) {
+        self.write_out();
+        self.keep_folding();
+    }
+
+    fn write_out(&mut self) {
+        if self.drain.scribe.out.is_empty() {
+            return;
+        }
+        self.make_room();
         let out = &mut self.drain.scribe.out;
-        if !out.is_empty() {
-            self.output.write(out);
-            out.clear();
-            out.shrink_to(BUFFER_KEPT);
+        self.output.write(out);
+        out.clear();
+        out.shrink_to(BUFFER_KEPT);
+        if self.sync == Sync::Always {
+            self.output.sync();
+        }
+    }
+
+    /// Waits for a folded tape if there is no room for what is to be written.
+    fn make_room(&mut self) {
+        while let Some((folding, _)) = self.folding.as_mut().filter(|_| self.output.error().is_none()) {
+            let written = self.output.written();
+            if written.saturating_add(self.drain.scribe.out.len() as u64) <= folding.room() {
+                return;
+            }
+            match folding.is_done() {
+                Some(true) => self.exchange(),
+                Some(false) => self.wait_a_little(),
+                None => match folding.start(written, true) {
+                    Err(error) => self.output.fail(error),
+                    Ok(()) if folding.is_done().is_some() => {}
+                    Ok(()) => self.output.fail(std::io::Error::other(
+                        "what is alive does not fit into the size that --max-size allows",
+                    )),
+                },
+            }
+        }
+    }
+
+    fn wait_a_little(&self) {
+        // Whoever waits for room in its ring sees that this is alive.
+        self.drain.segment().control().heartbeat.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
+    /// Looks after the folding of a tape.
+    fn keep_folding(&mut self) {
+        let Some((folding, _)) = self.folding.as_mut().filter(|_| self.output.error().is_none()) else {
+            return;
+        };
+        if folding.wants_cut(self.output.written()) {
+            self.drain.scribe.begin_generation();
+            self.write_out();
+        }
+        let Some((folding, _)) = &mut self.folding else { return };
+        let written = self.output.written();
+        if folding.wants_cut(written) && self.output.error().is_none() {
+            let writer = &self.drain.scribe.writer;
+            folding.cut(Cut {
+                offset: written,
+                generation: writer.file_generation(),
+                sequence: writer.sequence(),
+            });
+        }
+        if let Err(error) = folding.start(written, false) {
+            self.output.fail(error);
+        }
+        while let Some((folding, _)) = &self.folding {
+            match folding.is_done() {
+                Some(true) => {
+                    // A file that is closed ends with what its totals count.
+                    self.drain.scribe.flush();
+                    self.write_out();
+                    return self.exchange();
+                }
+                Some(false) if folding.is_pressing(written) => self.wait_a_little(),
+                _ => return,
+            }
+        }
+    }
+
+    /// The folded tape takes the place of the tape.
+    fn exchange(&mut self) {
+        self.output.check();
+        let Some((folding, sink)) = self.folding.as_mut().filter(|_| self.output.error().is_none()) else {
+            return;
+        };
+        match folding.exchange(self.output.written()) {
+            Err(error) => self.output.fail(error),
+            Ok(None) => {}
+            Ok(Some(exchanged)) => {
+                let mut stamp = exchanged.stamp;
+                let sink = sink(exchanged.file);
+                if exchanged.goes_on {
+                    let end = self.end();
+                    let mut last = Vec::new();
+                    self.drain.scribe.writer.close(&end, &mut last);
+                    self.output.write(&last);
+                    if self.sync != Sync::None {
+                        // The next file has what is alive, and not what happened since the last wait for the disk.
+                        self.output.sync();
+                    }
+                    self.closed += self.output.written();
+                }
+                self.output.replace(sink, exchanged.length);
+                // What waits to be written has been numbered for the old one.
+                rehead(&mut self.drain.scribe.out, exchanged.generation, &mut stamp);
+                let writer = &mut self.drain.scribe.writer;
+                let generation = writer.file_generation() - exchanged.generation + stamp.generation;
+                writer.rebase(stamp.sequence, generation);
+            }
+        }
+    }
+
+    /// The totals so far.
+    fn end(&self) -> End {
+        let totals = self.drain.totals();
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        End {
+            events: self.drain.scribe.writer.weight(),
+            lost: self.drain.scribe.lost + self.output.dropped(),
+            truncated_stacks: totals.truncated,
+            failed_calls: totals.failed_calls,
+            stack_mismatches: self.check_stacks.then_some(totals.mismatches),
+            status: self.launched_end,
+            collector_cpu: Micros(cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000),
         }
     }
 
@@ -247,8 +406,8 @@ impl<H: Host, S: Sink> Collector<H, S> {
         }
     }
 
+    /// Lets the launcher go when others run on. When nobody does, what is waited for takes no time that matters: a fork whose child never came, a program that never began.
     fn let_launcher_go(&mut self) {
-        self.ended_at = None;
         let running = self
             .drain
             .scribe
@@ -257,6 +416,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
             .filter(|(_, image)| image.end.is_none())
             .count();
         let running = running.max(self.drain.scribe.host.holders().len()) as u32;
+        if running == 0 {
+            return;
+        }
+        self.ended_at = None;
         let summary = self.summary();
         if let Some(channel) = self.channel.take() {
             // A launcher that is gone needs no telling.
@@ -327,26 +490,35 @@ impl<H: Host, S: Sink> Collector<H, S> {
         let totals = self.drain.totals();
         Summary {
             events: self.drain.scribe.writer.weight(),
-            bytes: self.output.written(),
-            lost: self.drain.scribe.lost,
+            bytes: self.closed + self.output.written(),
+            lost: self.drain.scribe.lost + self.output.dropped(),
             lost_processes: totals.lost_processes,
             images: self.drain.scribe.images.seen(),
             mismatches: self.check_stacks.then_some(totals.mismatches),
             error: self.error(),
+            note: None,
         }
     }
 
     /// The output has failed for good: the programs live on unrecorded, and whoever started them hears of it.
     fn give_up(&mut self) {
         self.drain.segment().control().set_state(State::Dead);
+        self.end_folding();
         while self.launched_end.is_none() && self.channel.is_some() {
             if self.wait(Duration::from_secs(3600)) {
                 break;
             }
         }
-        let summary = self.summary();
+        let mut summary = self.summary();
+        summary.note = self.output.finish();
         if let Some(channel) = &self.channel {
             let _ = channel.send(&ToLauncher::Finished(summary));
+        }
+    }
+
+    fn end_folding(&mut self) {
+        if let Some((folding, _)) = &mut self.folding {
+            folding.end();
         }
     }
 
@@ -370,24 +542,20 @@ impl<H: Host, S: Sink> Collector<H, S> {
         }
         self.drain.scribe.flush();
         self.write();
-        let totals = self.drain.totals();
+        self.end_folding();
         let mut summary = self.summary();
-        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-        let end = End {
-            events: self.drain.scribe.writer.weight(),
-            lost: self.drain.scribe.lost,
-            truncated_stacks: totals.truncated,
-            failed_calls: totals.failed_calls,
-            stack_mismatches: self.check_stacks.then_some(totals.mismatches),
-            status: self.launched_end,
-            collector_cpu: Micros(cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000),
-        };
+        let end = self.end();
         let mut last = Vec::new();
         self.drain.scribe.writer.finish(&end, &mut last);
         self.output.write(&last);
+        if self.sync != Sync::None {
+            self.output.sync();
+        }
         self.output.check();
-        summary.bytes = self.output.written();
+        summary.bytes = self.closed + self.output.written();
         summary.error = self.output.error().map(plain).or(summary.error);
+        summary.lost = self.drain.scribe.lost + self.output.dropped();
+        summary.note = self.output.finish();
         if let Some(channel) = &self.channel {
             let _ = channel.send(&ToLauncher::Finished(summary));
         }
@@ -406,8 +574,11 @@ pub fn plain(error: &std::io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bound::Exchanged;
     use crate::output::testing::Faulty;
     use crate::testing::{process, segment, tape::Tape, FakeHost, Player};
+    use heaptape_format::fold::Restamp;
+    use heaptape_format::{scan, Ending};
     use std::cell::RefCell;
     use std::rc::Rc;
 
@@ -423,6 +594,9 @@ mod tests {
             self.0.borrow_mut().truncate(length)
         }
         fn wait(&mut self) {}
+        fn sync(&mut self) -> std::io::Result<()> {
+            self.0.borrow_mut().sync()
+        }
     }
 
     /// Records 200 events of a program that then ends, into a sink that fails in the given way.
@@ -431,6 +605,19 @@ mod tests {
     }
 
     fn record_on(host: &FakeHost, faults: Faulty) -> (Faulty, Summary, State) {
+        record_with(host, faults, Sync::None)
+    }
+
+    fn record_with(host: &FakeHost, faults: Faulty, sync: Sync) -> (Faulty, Summary, State) {
+        record_into(host, faults, sync, None)
+    }
+
+    fn record_into(
+        host: &FakeHost,
+        faults: Faulty,
+        sync: Sync,
+        next: Option<Box<dyn Folding>>,
+    ) -> (Faulty, Summary, State) {
         let segment = segment(4, 4, 16);
         segment.control().set_state(State::Recording);
         host.0.now.set(1_000_000);
@@ -443,8 +630,13 @@ mod tests {
             sink.clone(),
             41,
             Duration::from_nanos(1),
+            WriterOptions::default(),
         );
         collector.connect(Some(channel), None, None);
+        collector.sync(sync);
+        if let Some(next) = next {
+            collector.folding(next, |_| Shared(Rc::default()));
+        }
         let owner = process(&segment, 41, None, 0);
         let mut thread = Player::new(&segment, owner, 41);
         for step in 0..200 {
@@ -509,6 +701,92 @@ mod tests {
     }
 
     #[test]
+    fn the_disk_is_waited_for_as_often_as_was_asked_for_and_a_disk_that_fails_ends_the_recording() {
+        let host = FakeHost::default();
+        let (sink, ..) = record_with(&host, Faulty::default(), Sync::None);
+        assert_eq!(sink.synced, []);
+        for sync in [Sync::Interval, Sync::Always] {
+            let (sink, summary, _) = record_with(&host, Faulty::default(), sync);
+            assert_eq!(sink.synced.last(), Some(&sink.bytes.len()), "{sync:?}");
+            assert_eq!(summary.error, None);
+            let all = sink.synced.len();
+            assert!(all > 1);
+            if sync == Sync::Always {
+                // But for the block that the collector begins with, which nobody relies on yet.
+                assert_eq!(all as u32, sink.calls - 1);
+            }
+            for at in 1..=all {
+                let faults = Faulty {
+                    sync_fails_at: Some(at),
+                    ..Faulty::default()
+                };
+                let (sink, summary, state) = record_with(&host, faults, sync);
+                assert_eq!(summary.error.as_deref(), Some("Input/output error"), "{sync:?} {at}");
+                assert_eq!(state, State::Dead);
+                assert_eq!(sink.synced.len(), at);
+                assert!(Tape::read(&sink.bytes).events.len() <= 200);
+            }
+        }
+    }
+
+    /// One more file of the recording.
+    #[derive(Default)]
+    struct Next(Option<Cut>, bool);
+
+    impl Folding for Next {
+        fn wants_cut(&self, _: u64) -> bool {
+            self.0.is_none() && !self.1
+        }
+
+        fn cut(&mut self, cut: Cut) {
+            self.0 = Some(cut);
+        }
+
+        fn start(&mut self, _: u64, _: bool) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn is_done(&self) -> Option<bool> {
+            self.0.map(|_| true)
+        }
+
+        fn exchange(&mut self, _: u64) -> std::io::Result<Option<Exchanged>> {
+            self.1 = true;
+            let made = |cut: Cut| Exchanged {
+                file: File::open("/dev/null").expect("it is there"),
+                length: 0,
+                stamp: Restamp {
+                    sequence: 1,
+                    generation: 1,
+                },
+                generation: cut.generation,
+                goes_on: true,
+            };
+            Ok(self.0.take().map(made))
+        }
+
+        fn end(&mut self) {}
+    }
+
+    #[test]
+    fn the_disk_is_waited_for_once_more_when_a_file_of_a_recording_is_closed() {
+        let host = FakeHost::default();
+        for sync in [Sync::None, Sync::Interval, Sync::Always] {
+            let (closed, summary, _) = record_into(&host, Faulty::default(), sync, Some(Box::<Next>::default()));
+            assert_eq!((summary.events, summary.error), (200, None));
+            assert!(summary.bytes > closed.bytes.len() as u64);
+            assert!(matches!(
+                scan(&closed.bytes[..]).map(|found| found.ending),
+                Ok(Ending::Clean(_))
+            ));
+            match sync {
+                Sync::None => assert_eq!(closed.synced, []),
+                _ => assert_eq!(closed.synced.last(), Some(&closed.bytes.len()), "{sync:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn whichever_question_to_the_system_stays_without_an_answer_nothing_is_lost() {
         let host = FakeHost::default();
         record_on(&host, Faulty::default());
@@ -538,6 +816,7 @@ mod tests {
             Shared(Rc::default()),
             41,
             Duration::from_secs(1),
+            WriterOptions::default(),
         );
         let mut collector = collector;
         collector.launched_end = Some(ProcessEnd::Exit(0));

@@ -351,6 +351,7 @@ impl<H: Host> Drain<H> {
                 facts: Default::default(),
                 space: self.scribe.empty_space(),
                 numbers: Default::default(),
+                runs_made_code: false,
                 maps_read: None,
                 absent: 0,
                 foreign,

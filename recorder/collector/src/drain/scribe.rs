@@ -3,13 +3,14 @@
 use super::stacks::{Base, Frames};
 use super::stream::{Overwritten, Stream};
 use crate::clock::Clock;
-use crate::host::{linux::arguments, FoundModule, Host, ProcessFacts};
+use crate::host::{code, linux::arguments, FoundModule, Host, Identity, ProcessFacts};
 use crate::modules::{Modules, Place};
 use crate::processes::{Ancestry, ImageId, Images};
 use crate::python;
+use heaptape_format::names::NamedCode;
 use heaptape_format::record::{Code, Loss, LossCause, Marker, MemorySample, Process, ProcessEnd, Thread};
 use heaptape_format::{
-    Address, AllocApi, Bytes, Event, Frame, MapApi, Micros, Op, ProcessIx, Record, StackId, ThreadIx, Writer,
+    Address, AllocApi, Bytes, Event, Frame, MapApi, Micros, Naming, Op, ProcessIx, Record, StackId, ThreadIx, Writer,
 };
 use heaptape_shm::entry::python::{FRAME, TYPE_SHIFT};
 use heaptape_shm::entry::{api, flag, kind, note};
@@ -264,12 +265,16 @@ impl<H: Host> Scribe<H> {
         Ok(self.intern(stream))
     }
 
+    /// Seals what is pending. All stacks are found anew, each when it is next used.
+    pub fn begin_generation(&mut self) {
+        self.writer.new_generation(&mut self.out);
+        self.frames.clear();
+    }
+
     /// Finds the nodes of the frames that are new.
     fn intern(&mut self, stream: &mut Stream) -> StackId {
         if self.writer.stacks_full() {
-            // All stacks are found anew, each when it is next used.
-            self.writer.new_generation(&mut self.out);
-            self.frames.clear();
+            self.begin_generation();
         }
         let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
             return StackId::ROOT;
@@ -344,6 +349,7 @@ impl<H: Host> Scribe<H> {
             Place::Nowhere => {
                 if let Some(entry) = self.images.get_mut(image) {
                     self.modules.note_raw(&mut entry.space);
+                    entry.runs_made_code = true;
                 }
                 Frame::Raw {
                     process,
@@ -358,8 +364,12 @@ impl<H: Host> Scribe<H> {
             return;
         };
         let process = entry.told.unwrap_or_default();
-        if let Some(module) = self.modules.add(&mut entry.space, process, found) {
-            self.writer.record(time, Record::Module(module));
+        let unwind = found.unwind;
+        if let Some((module, record)) = self.modules.add(&mut entry.space, process, found) {
+            self.writer.record(time, Record::Module(record));
+            if let Some(tables) = unwind {
+                self.writer.record(time, Record::Unwind { module, tables });
+            }
         }
     }
 
@@ -438,8 +448,37 @@ impl<H: Host> Scribe<H> {
             (ProcessEnd::Gone, Some(status)) => ProcessEnd::Exit(status),
             (end, _) => end,
         };
+        // One that was gone before it could be looked at is as good: its id is its own for as long as nobody else writes such a list.
+        let unseen = Identity {
+            pid: image.pid,
+            started: 0,
+        };
+        let made = (image.runs_made_code && !image.foreign).then(|| image.identity.unwrap_or(unseen));
         if let Some(process) = image.told {
             self.writer.record(time, Record::ProcessEnd { process, end });
+            if let Some(identity) = made {
+                self.name_made_code(process, identity);
+            }
+        }
+    }
+
+    /// Copies the names of code that a program has made while it ran.
+    fn name_made_code(&mut self, process: ProcessIx, identity: Identity) {
+        let Some((mut list, length)) = self.host.made_code(identity) else {
+            return;
+        };
+        let (writer, out) = (&mut self.writer, &mut self.out);
+        let cut = code::entries(&mut list, length, |start, length, name| {
+            let code = NamedCode {
+                process,
+                start: Address(start),
+                length,
+                name: name.to_vec(),
+            };
+            writer.name(&Naming::Code(code), out);
+        });
+        if cut > 0 {
+            writer.name(&Naming::Cut { process, bytes: cut }, out);
         }
     }
 
@@ -558,6 +597,7 @@ impl<H: Host> Scribe<H> {
                     self.writer.record(time, Record::Type { name });
                 }
             }
+            note::LIBC => self.writer.record(time, Record::Libc { process, name: bytes }),
             note::RUNTIME => {
                 if let Some(runtime) = python::runtime(process, &bytes) {
                     self.writer.record(time, Record::Runtime(runtime));
@@ -637,13 +677,14 @@ fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 fn module_of(bytes: &[u8]) -> Option<FoundModule> {
-    let id_length = u32::from_le_bytes(bytes.get(24..28)?.try_into().ok()?) as usize;
-    let path_at = id_length.checked_add(28)?;
+    let half_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let path_at = (half_at(28)? as usize).checked_add(32)?;
     Some(FoundModule {
         bias: word_at(bytes, 0)?,
         start: word_at(bytes, 8)?,
         end: word_at(bytes, 16)?,
-        build_id: bytes.get(28..path_at)?.to_vec(),
+        unwind: Some(half_at(24)? != 0),
+        build_id: bytes.get(32..path_at)?.to_vec(),
         path: bytes.get(path_at..)?.to_vec(),
     })
 }

@@ -1,8 +1,8 @@
 //! What the recorder must know of an ELF file, read from its headers without loading it.
 
 use object::elf::{
-    FileHeader32, FileHeader64, DT_NEEDED, NT_GNU_BUILD_ID, PT_INTERP, PT_LOAD, PT_NOTE, SHT_DYNSYM, SHT_SYMTAB,
-    STT_FUNC,
+    FileHeader32, FileHeader64, DT_NEEDED, EM_ARM, NT_GNU_BUILD_ID, PT_ARM_EXIDX, PT_GNU_EH_FRAME, PT_INTERP, PT_LOAD,
+    PT_NOTE, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC,
 };
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::read::{ReadCache, ReadRef};
@@ -23,6 +23,41 @@ pub struct Elf {
     pub base: u64,
     /// GNU build-id, empty when there is none.
     pub build_id: Vec<u8>,
+    /// Whether it has unwind tables.
+    pub unwind: bool,
+    /// Its loaded segments.
+    pub loads: Vec<Load>,
+}
+
+/// A part of the file that is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Bytes of it there.
+    pub file_length: u64,
+    /// Its address as linked.
+    pub address: u64,
+    /// Bytes of it in memory.
+    pub length: u64,
+}
+
+impl Elf {
+    /// End of the highest loaded segment; `None` when there is none.
+    pub fn end(&self) -> Option<u64> {
+        self.loads
+            .iter()
+            .map(|load| load.address.saturating_add(load.length))
+            .max()
+    }
+
+    /// The address as linked of a page of the file.
+    pub fn address_of(&self, offset: u64) -> Option<u64> {
+        let holds =
+            |load: &&Load| (load.offset & !0xfff) <= offset && offset < load.offset.saturating_add(load.file_length);
+        let load = self.loads.iter().find(holds)?;
+        Some(load.address.wrapping_add(offset).wrapping_sub(load.offset))
+    }
 }
 
 /// A note segment larger than this is not searched for a build-id.
@@ -56,7 +91,17 @@ fn facts<'data, H: FileHeader<Endian = Endianness>, R: ReadRef<'data>>(data: R, 
     for segment in segments {
         match segment.p_type(endian) {
             PT_INTERP => elf.interpreter = true,
-            PT_LOAD => elf.base = elf.base.min(segment.p_vaddr(endian).into()),
+            PT_GNU_EH_FRAME => elf.unwind |= elf.machine != EM_ARM.0,
+            PT_ARM_EXIDX => elf.unwind |= elf.machine == EM_ARM.0,
+            PT_LOAD => {
+                elf.base = elf.base.min(segment.p_vaddr(endian).into());
+                elf.loads.push(Load {
+                    offset: segment.p_offset(endian).into(),
+                    file_length: segment.p_filesz(endian).into(),
+                    address: segment.p_vaddr(endian).into(),
+                    length: segment.p_memsz(endian).into(),
+                });
+            }
             PT_NOTE if elf.build_id.is_empty() && segment.p_filesz(endian).into() <= NOTES_LIMIT => {
                 let Ok(Some(mut notes)) = segment.notes(endian, data) else {
                     continue;
@@ -137,7 +182,7 @@ mod tests {
     fn the_running_program_is_a_dynamic_executable_of_this_machine() {
         let elf = read(Path::new("/proc/self/exe")).unwrap();
         assert_eq!(usize::from(elf.pointer_bytes), std::mem::size_of::<usize>());
-        assert!(elf.interpreter);
+        assert!(elf.interpreter && elf.unwind);
         assert_eq!(own_allocator(Path::new("/proc/self/exe")), None);
         assert_eq!(own_allocator(Path::new("/etc/passwd")), None);
         assert!(needs(Path::new("/proc/self/exe"), "libc.so"));

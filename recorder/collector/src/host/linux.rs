@@ -7,6 +7,7 @@ use heaptape_format::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -106,6 +107,24 @@ impl Host for Linux {
             return Vec::new();
         };
         modules_of(&text, |line| file_of(pid, line))
+    }
+
+    fn made_code(&self, process: Identity) -> Option<(Box<dyn std::io::Read>, u64)> {
+        use rustix::fs::{Mode, OFlags};
+        let path = format!("/tmp/perf-{}.map", process.pid);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+        let facts = file.metadata().ok()?;
+        let own = rustix::process::geteuid();
+        let is_ours = facts.uid() == own.as_raw() || own.is_root();
+        // One that was last written to before the program began is an earlier program's of the same id.
+        let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime).tv_sec as u64;
+        let started = process.started.max(self.since);
+        let age = uptime.saturating_sub(started / rustix::param::clock_ticks_per_second());
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
+        let is_fresh = facts.mtime() >= now.saturating_sub(age as i64 + 1);
+        let is_list = facts.is_file() && is_ours && is_fresh;
+        is_list.then(|| (Box::new(file) as Box<dyn std::io::Read>, facts.len()))
     }
 
     fn memory(&self, pid: u32) -> Option<Memory> {
@@ -298,34 +317,49 @@ fn file_of(pid: u32, line: &maps::Line) -> Option<elf::Elf> {
 }
 
 /// Puts the mappings of each file together. A file counts when some of it is executable.
+///
+/// A program may map a part of its own file a second time, as V8 does with the functions built into it, to have them near the code that it makes: that is a module of its own with the
+/// same name, and what lies between the two belongs to neither.
 fn modules_of(text: &[u8], file: impl Fn(&maps::Line) -> Option<elf::Elf>) -> Vec<FoundModule> {
     let mut modules: Vec<FoundModule> = Vec::new();
-    let mut current: Option<(maps::Line, u64, bool)> = None;
-    let mut close = |run: Option<(maps::Line, u64, bool)>| {
-        let Some((first, end, true)) = run else { return };
-        let elf = file(&first).unwrap_or_default();
+    let mut close = |run: Vec<maps::Line>| {
+        let Some(first) = run.first().filter(|_| run.iter().any(|line| line.executable)) else {
+            return;
+        };
+        let known = file(first);
+        let unwind = known.as_ref().map(|elf| elf.unwind);
+        let elf = known.unwrap_or_default();
         // The first mapping of a run begins with the file's first loaded segment.
         let bias = first.start.wrapping_sub(first.offset).wrapping_sub(elf.base & !0xfff);
-        modules.push(FoundModule {
+        let limit = elf
+            .end()
+            .map_or(u64::MAX, |end| bias.wrapping_add(end).next_multiple_of(0x1000));
+        let (own, copies): (Vec<_>, Vec<_>) = run.iter().partition(|line| line.start < limit);
+        let module = |bias, start, end| FoundModule {
             path: first.path.to_vec(),
-            build_id: elf.build_id,
+            build_id: elf.build_id.clone(),
             bias,
-            start: first.start,
+            start,
             end,
-        });
-    };
-    for line in maps::lines(text) {
-        match &mut current {
-            // Anonymous memory right behind is the file's zeroed data, or a stranger; it holds no code of the file either way.
-            Some((first, end, executable)) if line.path == first.path && line.offset > 0 => {
-                *end = line.end;
-                *executable |= line.executable;
+            unwind,
+        };
+        modules.push(module(bias, first.start, own.last().map_or(first.end, |line| line.end)));
+        for copy in copies.iter().filter(|line| line.executable) {
+            if let Some(address) = elf.address_of(copy.offset) {
+                modules.push(module(copy.start.wrapping_sub(address), copy.start, copy.end));
             }
-            _ if line.is_file() => close(current.replace((line.clone(), line.end, line.executable))),
+        }
+    };
+    let mut run: Vec<maps::Line> = Vec::new();
+    for line in maps::lines(text) {
+        match run.first() {
+            // Anonymous memory right behind is the file's zeroed data, or a stranger; it holds no code of the file either way.
+            Some(first) if line.path == first.path && line.offset > 0 => run.push(line),
+            _ if line.is_file() => close(std::mem::replace(&mut run, vec![line])),
             _ => {}
         }
     }
-    close(current);
+    close(run);
     modules
 }
 
@@ -383,5 +417,35 @@ mod tests {
             .map(|module| (module.start, module.end, module.bias))
             .collect();
         assert_eq!(ranges, [(0x1000, 0x3000, 0x1000), (0x8000, 0xa000, 0x8000)]);
+    }
+
+    /// V8 maps the functions built into its program again near the code that it makes. That was taken for the program's end, and all code between for the program's.
+    #[test]
+    fn a_part_that_is_mapped_again_is_a_module_and_what_lies_between_is_none() {
+        let text = b"400000-401000 r--p 00000000 08:01 1 /node\n401000-404000 r-xp 00001000 08:01 1 /node\n500000-600000 rw-p 0 00:00 0 [heap]\n\
+            6ff000-700000 r-xp 0 00:00 0 \n700000-701000 r-xp 00002000 08:01 1 /node\n800000-801000 r-xp 00000000 08:01 2 /lib\n";
+        let load = |offset, address, length| elf::Load {
+            offset,
+            file_length: length,
+            address,
+            length,
+        };
+        let modules = modules_of(text, |line| {
+            (line.path == b"/node").then(|| elf::Elf {
+                base: 0x40_0000,
+                loads: vec![load(0, 0x40_0000, 0x800), load(0x1000, 0x40_1000, 0x2f00)],
+                ..elf::Elf::default()
+            })
+        });
+        let ranges: Vec<(&[u8], u64, u64, u64)> = modules
+            .iter()
+            .map(|module| (module.path.as_slice(), module.start, module.end, module.bias))
+            .collect();
+        let expected: [(&[u8], u64, u64, u64); 3] = [
+            (b"/node", 0x40_0000, 0x40_4000, 0),
+            (b"/node", 0x70_0000, 0x70_1000, 0x70_0000 - 0x40_2000),
+            (b"/lib", 0x80_0000, 0x80_1000, 0x80_0000),
+        ];
+        assert_eq!(ranges, expected);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every answer may be missing: a process may be gone, belong to another process id namespace, or be out of reach. Nothing here is an error.
 
+pub mod code;
 pub mod elf;
 pub mod linux;
 pub mod maps;
@@ -40,6 +41,8 @@ pub struct FoundModule {
     pub start: u64,
     /// End of the highest mapping.
     pub end: u64,
+    /// Whether it has unwind tables, if that is known.
+    pub unwind: Option<bool>,
 }
 
 /// Memory of a process as the system counts it.
@@ -78,6 +81,8 @@ pub trait Host {
     fn thread_name(&self, pid: u32, tid: u32) -> Option<Vec<u8>>;
     /// The files mapped executable.
     fn modules(&self, pid: u32) -> Vec<FoundModule>;
+    /// The list of code that a program has made while it ran, and its length in bytes; see [`code`]. The program may have ended.
+    fn made_code(&self, process: Identity) -> Option<(Box<dyn std::io::Read>, u64)>;
     /// Cheap figures.
     fn memory(&self, pid: u32) -> Option<Memory>;
     /// Costly figures.

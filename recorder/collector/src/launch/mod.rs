@@ -6,22 +6,27 @@ mod tape;
 mod target;
 mod wait;
 
+use crate::bound::{Bound, Folding, Place, Rotation};
 use crate::channel::{Channel, Summary, ToCollector, ToLauncher};
-use crate::cli::{OnFull, RecordArgs};
+use crate::cli::{OnFull, Profile, RecordArgs, Sync};
 use crate::collect::{self, plain, Collector};
 use crate::control::Listener;
 use crate::host::elf;
 use crate::host::linux::Linux;
+use crate::output::Sink;
+use crate::send::Sender;
 use crate::summary;
 use crate::sys::{process, shared, signal};
 use heaptape_format::record::ProcessEnd;
+use heaptape_format::WriterOptions;
 use heaptape_shm::{Geometry, Options, Segment, State};
-use std::fs::File;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tape::Destination;
 use target::Program;
 use wait::Answer;
 
@@ -61,6 +66,9 @@ fn say(text: &str) {
 }
 
 fn launch(args: &RecordArgs) -> Result<u8, Failure> {
+    if let Some(pid) = args.serve {
+        return serve(args, pid);
+    }
     let Some(command) = args.command.first() else {
         return Err(Failure::new("expected the program to record and its arguments".into()));
     };
@@ -84,6 +92,7 @@ fn launch(args: &RecordArgs) -> Result<u8, Failure> {
         file,
         arguments: args.command.clone(),
         library: library::find().map_err(Failure::new)?,
+        output_to_stderr: args.output.as_deref().is_some_and(tape::is_stdout),
     };
     // From here on nothing interrupts: what comes for the program is passed on when it runs.
     let mask = signal::block_all();
@@ -150,9 +159,23 @@ fn discard(fresh_tape: Option<PathBuf>) {
 
 /// Tape, shared memory and collector for the program that is to be process `pid`.
 fn prepare(args: &RecordArgs, tape: &Path, pid: u32) -> Result<Ready, Failure> {
-    let opened = tape::open(tape, args.force).map_err(Failure::new)?;
-    let fresh_tape = opened.fresh.then(|| tape.to_path_buf());
-    let started = segment(args).and_then(|(fd, segment)| start_collector(args, opened.file, fd, segment, pid));
+    let first = match args.rotate {
+        Some(_) => tape::first_file(tape, args.force).map_err(Failure::new)?,
+        None => tape.to_path_buf(),
+    };
+    let opened = tape::open(&first, args.force).map_err(Failure::new)?;
+    let fresh_tape = opened.fresh.then(|| first.clone());
+    if opened.fresh && args.sync != Sync::None {
+        // What is waited for later is to have a name by then.
+        let _ = Place::of(&first).map(|place| place.sync_folder());
+    }
+    let recording = tape.file_name().unwrap_or_default();
+    let started = foldable(args, &first, &opened.to)
+        .and_then(|place| Ok((place, segment(args)?)))
+        .and_then(|(place, (fd, segment))| {
+            let place = place.map(|place| (place, recording.to_owned()));
+            start_collector(args, (opened.to, place), fd, segment, pid)
+        });
     match started {
         Ok((collector, collector_pid, segment)) => Ok(Ready {
             collector,
@@ -167,8 +190,28 @@ fn prepare(args: &RecordArgs, tape: &Path, pid: u32) -> Result<Ready, Failure> {
     }
 }
 
+/// Where the tape lies that is to be folded, if it is to.
+fn foldable(args: &RecordArgs, tape: &Path, opened: &Destination) -> Result<Option<Place>, Failure> {
+    let option = match (args.max_size, args.rotate, &args.to) {
+        (None, None, None) => return Ok(None),
+        (Some(_), ..) => "--max-size",
+        (None, Some(_), _) => "--rotate",
+        (None, None, Some(_)) => "--to",
+    };
+    let place = match opened {
+        Destination::File(_) => Place::of(tape).map_err(|error| plain(&error)),
+        Destination::Stream(_) => Err("what has gone to standard output cannot be taken back".into()),
+    };
+    place.map(Some).map_err(|why| {
+        Failure::new(format!(
+            "{}: {option} needs a file that can be written anew: {why}",
+            summary::shown(tape)
+        ))
+    })
+}
+
 fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
-    let (fd, segment) = shared::create(Geometry::for_pool(args.pool))
+    let (fd, segment) = shared::create(Geometry::for_pool(args.pool_bytes()))
         .map_err(|error| Failure::system("cannot get shared memory", &error))?;
     let control = segment.control();
     control.set_options(&Options {
@@ -186,7 +229,7 @@ fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
 /// Splits the collector off, twice, so that it is nobody's child and nothing waits for it.
 fn start_collector(
     args: &RecordArgs,
-    tape: File,
+    tape: (Destination, Kept),
     fd: OwnedFd,
     segment: Segment,
     pid: u32,
@@ -223,17 +266,33 @@ fn start_collector(
     }
 }
 
+/// Where the tape is kept that is to be folded: the folder, and the name of the recording.
+type Kept = Option<(Place, OsString)>;
+
+/// What the collector writes to, and what is left to fold.
+fn sink_of(args: &RecordArgs, tape: Destination, place: Kept) -> io::Result<(Box<dyn Sink>, Kept)> {
+    match (&args.to, tape, place) {
+        (Some(to), Destination::File(rest), Some((place, _))) => {
+            let sender = Sender::new(to.clone(), args.spool_bytes(), rest, place)?;
+            Ok((Box::new(sender), None))
+        }
+        (_, tape, place) => Ok((tape.sink(), place)),
+    }
+}
+
 /// The collector process from its first to its last instruction.
 fn collector_main(
     args: &RecordArgs,
-    tape: File,
+    (tape, place): (Destination, Kept),
     fd: &OwnedFd,
     segment: Segment,
     pid: u32,
     launcher: u32,
     channel: Channel,
 ) -> ! {
-    process::keep_only(&[tape.as_raw_fd(), fd.as_raw_fd(), channel.fd().as_raw_fd()]);
+    let mut keep = vec![tape.fd(), fd.as_raw_fd(), channel.fd().as_raw_fd()];
+    keep.extend(place.as_ref().map(|(place, _)| place.fd()));
+    process::keep_only(&keep);
     // So that a file system can be unmounted under a long recording.
     let _ = rustix::process::chdir("/");
     segment
@@ -241,14 +300,37 @@ fn collector_main(
         .collector_pid
         .store(std::process::id(), std::sync::atomic::Ordering::Relaxed);
     let header = collect::header(args);
+    let (sink, place) = match sink_of(args, tape, place) {
+        Ok(ready) => ready,
+        Err(error) => {
+            let summary = Summary {
+                error: Some(plain(&error)),
+                ..Summary::default()
+            };
+            let _ = channel.send(&ToLauncher::Finished(summary));
+            process::exit_now(1)
+        }
+    };
     let mut collector = Collector::new(
         Linux::new(fd, launcher, pid),
         segment,
         &header,
-        tape,
+        sink,
         pid,
         Duration::from_secs_f64(args.flush.min(1e9)),
+        match args.profile {
+            Profile::Usual => WriterOptions::default(),
+            Profile::Tiny => WriterOptions::tiny(),
+        },
     );
+    collector.sync(args.sync);
+    if let Some((place, recording)) = place {
+        let folding: Box<dyn Folding> = match (args.max_size, args.rotate) {
+            (Some(limit), _) => Box::new(Bound::new(place, limit)),
+            (None, turn) => Box::new(Rotation::new(place, recording, turn.unwrap_or_default(), args.keep)),
+        };
+        collector.folding(folding, |file| Box::new(file));
+    }
     let first = match collector.output_error() {
         Some(error) => ToLauncher::Finished(Summary {
             error: Some(plain(error)),
@@ -282,6 +364,28 @@ fn become_program(args: &RecordArgs, program: &Program, mask: signal::Mask) -> F
     }
 }
 
+/// Makes everything ready for a program that waits for it, and leaves the collector: prints where the shared memory is.
+fn serve(args: &RecordArgs, pid: u32) -> Result<u8, Failure> {
+    // The collector goes on without a word to anybody, as for a program that this process has become.
+    let args = RecordArgs {
+        exec: true,
+        ..args.clone()
+    };
+    let tape = tape_of(&args, pid);
+    if tape::is_stdout(&tape) {
+        return Err(Failure::new(
+            "HEAPTAPE_OUTPUT: expected a file for the tape, found -: a program that loads the library by itself has its standard output for itself".into(),
+        ));
+    }
+    signal::block_all();
+    let ready = prepare(&args, &tape, pid)?;
+    if writeln!(io::stdout(), "{}", ready.segment).is_err() {
+        ready.undo();
+        return Err(Failure::new("the program that asked for a collector is gone".into()));
+    }
+    Ok(0)
+}
+
 /// The program was there, but the system would not have it.
 fn not_executed(program: &Program, error: &io::Error) -> Failure {
     Failure {
@@ -305,15 +409,15 @@ fn tell(args: &RecordArgs, program: &Program, tape: &Path, answer: Answer) {
         Answer::Told(ToLauncher::GoesOn(summary, running)) => (summary, running),
         Answer::Stopped(collector) => {
             say(&format!(
-                "the collector (process {collector}) is stopped, and does not end the tape; what it had written is readable: heaptape info {}",
-                summary::shown(tape)
+                "the collector (process {collector}) is stopped, and does not end the tape; what it had written is readable{}",
+                summary::next(": heaptape info", tape)
             ));
             return;
         }
         Answer::Told(ToLauncher::Ready(_)) | Answer::Gone => {
             say(&format!(
-                "the collector ended before the program did; what it had written is readable: heaptape info {}",
-                summary::shown(tape)
+                "the collector ended before the program did; what it had written is readable{}",
+                summary::next(": heaptape info", tape)
             ));
             return;
         }
@@ -330,7 +434,10 @@ fn tell(args: &RecordArgs, program: &Program, tape: &Path, answer: Answer) {
             if still_running == 1 { " is" } else { "es are" }
         ));
     }
-    let something_wrong = summary.error.is_some() || summary.lost > 0 || summary.lost_processes > 0;
+    // Where the tape is that was sent, nobody here knows.
+    let tape = if args.to.is_some() { Path::new("-") } else { tape };
+    let something_wrong =
+        summary.error.is_some() || summary.note.is_some() || summary.lost > 0 || summary.lost_processes > 0;
     if !args.quiet || something_wrong {
         let _ = writeln!(io::stderr(), "{}", summary::line(&summary, tape));
     }

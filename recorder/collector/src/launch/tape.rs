@@ -1,10 +1,13 @@
 //! Where the tape goes.
 
 use crate::collect::plain;
+use crate::output::{Sink, Stream};
 use crate::summary::shown;
-use std::ffi::OsStr;
+use heaptape_format::Part;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind, IsTerminal};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -20,16 +23,86 @@ pub fn default_name(program: &OsStr, pid: u32) -> PathBuf {
             .map(|byte| if byte.is_ascii_control() { b'_' } else { *byte }),
     );
     name.extend_from_slice(format!(".{pid}.tape").as_bytes());
-    PathBuf::from(std::ffi::OsString::from_vec(name))
+    PathBuf::from(OsString::from_vec(name))
+}
+
+/// Whether the tape goes to standard output.
+pub fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// What the tape is written to.
+#[derive(Debug)]
+pub enum Destination {
+    /// A file of its own.
+    File(File),
+    /// Standard output.
+    Stream(File),
+}
+
+impl Destination {
+    /// The descriptor that the collector needs.
+    pub fn fd(&self) -> RawFd {
+        match self {
+            Destination::File(file) | Destination::Stream(file) => file.as_raw_fd(),
+        }
+    }
+
+    /// What the collector writes to.
+    pub fn sink(self) -> Box<dyn Sink> {
+        match self {
+            Destination::File(file) => Box::new(file),
+            Destination::Stream(file) => Box::new(Stream(file)),
+        }
+    }
 }
 
 /// A tape that was opened.
 #[derive(Debug)]
 pub struct Opened {
     /// To write to.
-    pub file: File,
+    pub to: Destination,
     /// It was not there before, so it may be taken away again if nothing comes of it.
     pub fresh: bool,
+}
+
+/// The first file of a recording that is cut into files. With `force`, the files of an earlier one of this name are taken away.
+///
+/// # Errors
+/// One line that says what is wrong and what to do.
+pub fn first_file(recording: &Path, force: bool) -> Result<PathBuf, String> {
+    if is_stdout(recording) {
+        return Err("-: --rotate makes files, and standard output is none; name a file with -o".into());
+    }
+    let Some(name) = recording.file_name() else {
+        return Err(format!("{}: expected the name of a file to write", shown(recording)));
+    };
+    let folder = match recording.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // A folder that cannot be read is found out by whoever makes a file there.
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.file_name()).filter(|file| {
+        // A file of the name of the recording would be taken for all of it.
+        file == name || Part::number(name.as_bytes(), file.as_bytes()).is_some()
+    });
+    for file in files {
+        let path = recording.with_file_name(file);
+        if !force {
+            return Err(format!(
+                "{}: exists already, from another recording of this name; choose another name with -o, or remove all its files with --force",
+                shown(&path)
+            ));
+        }
+        if !std::fs::symlink_metadata(&path).is_ok_and(|facts| facts.is_file()) {
+            return Err(format!("{}: is not a regular file; a tape needs one", shown(&path)));
+        }
+        std::fs::remove_file(&path)
+            .map_err(|error| format!("{}: cannot be removed: {}", shown(&path), plain(&error)))?;
+    }
+    let first = OsString::from_vec(Part::name(name.as_bytes(), 1));
+    Ok(recording.with_file_name(first))
 }
 
 /// Opens a tape. Nothing that exists is touched without `force`, and with it only a regular file is emptied.
@@ -37,6 +110,9 @@ pub struct Opened {
 /// # Errors
 /// One line that says what is wrong and what to do.
 pub fn open(path: &Path, force: bool) -> Result<Opened, String> {
+    if is_stdout(path) {
+        return stdout();
+    }
     let mut options = OpenOptions::new();
     // Without waiting: opening a named pipe would wait for a reader.
     options
@@ -44,7 +120,12 @@ pub fn open(path: &Path, force: bool) -> Result<Opened, String> {
         .mode(0o666)
         .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY);
     match options.clone().create_new(true).open(path) {
-        Ok(file) => return Ok(Opened { file, fresh: true }),
+        Ok(file) => {
+            return Ok(Opened {
+                to: Destination::File(file),
+                fresh: true,
+            })
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(explain(path, &error)),
     }
@@ -71,7 +152,23 @@ pub fn open(path: &Path, force: bool) -> Result<Opened, String> {
     if facts.is_file() {
         file.set_len(0).map_err(|error| explain(path, &error))?;
     }
-    Ok(Opened { file, fresh: false })
+    Ok(Opened {
+        to: Destination::File(file),
+        fresh: false,
+    })
+}
+
+fn stdout() -> Result<Opened, String> {
+    let stdout = std::io::stdout();
+    if stdout.is_terminal() {
+        return Err("-: standard output is a terminal, where nobody can read a tape; send it to a file or a pipe, or name a file with -o".into());
+    }
+    let copy = stdout.as_fd().try_clone_to_owned();
+    let copy = copy.map_err(|error| format!("-: standard output cannot be written to: {}", plain(&error)))?;
+    Ok(Opened {
+        to: Destination::Stream(copy.into()),
+        fresh: false,
+    })
 }
 
 fn explain(path: &Path, error: &Error) -> String {

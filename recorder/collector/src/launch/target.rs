@@ -7,6 +7,7 @@ use crate::sys::startup;
 use rustix::pipe::{pipe_with, PipeFlags};
 use std::ffi::{CString, OsString};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -19,6 +20,8 @@ pub struct Program {
     pub arguments: Vec<OsString>,
     /// The recording library.
     pub library: PathBuf,
+    /// Standard output is the tape's: the program's own goes to standard error.
+    pub output_to_stderr: bool,
 }
 
 impl Program {
@@ -28,6 +31,11 @@ impl Program {
         let arguments: Vec<CString> = self.arguments.iter().map(text).collect();
         let environment = library::environment(&self.library, segment);
         let file = text(&self.file.clone().into_os_string());
+        if self.output_to_stderr {
+            if let Err(error) = stdout_to_stderr() {
+                return error;
+            }
+        }
         startup::restore();
         signal::restore(mask);
         let error = exec(&file, &arguments, &environment);
@@ -39,6 +47,19 @@ impl Program {
         shell.extend(arguments.into_iter().skip(1));
         exec(&c"/bin/sh".to_owned(), &shell, &environment)
     }
+}
+
+/// Standard output becomes what standard error is; nothing at all, if that is closed.
+fn stdout_to_stderr() -> io::Result<()> {
+    let null;
+    let stderr = io::stderr();
+    let to = if rustix::io::fcntl_getfd(&stderr).is_ok() {
+        stderr.as_fd()
+    } else {
+        null = std::fs::File::options().write(true).open("/dev/null")?;
+        null.as_fd()
+    };
+    Ok(rustix::stdio::dup2_stdout(to)?)
 }
 
 /// A program that is split off and waits.

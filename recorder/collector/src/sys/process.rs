@@ -1,6 +1,7 @@
 //! Splitting off processes and becoming another program.
 #![allow(unsafe_code)]
 
+use super::startup;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::RawFd;
@@ -19,7 +20,7 @@ pub enum Side {
 /// # Errors
 /// As the system gives them, or [`io::ErrorKind::Unsupported`] with several threads.
 pub fn fork() -> io::Result<Side> {
-    if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
+    if startup::has_made_threads() {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
             "a recording must be started from a process with a single thread",

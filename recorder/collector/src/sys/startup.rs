@@ -2,9 +2,11 @@
 //! streams before `main`, and the recorded program must see neither.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 static CLOSED: AtomicU8 = AtomicU8::new(0);
+/// Threads that the process began with: an emulator has some of its own.
+static THREADS: AtomicUsize = AtomicUsize::new(1);
 static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 
 // Runs before `main` and before the runtime's own start.
@@ -25,6 +27,16 @@ extern "C" fn note() {
         libc::sigaction(libc::SIGPIPE, std::ptr::null(), &mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
     };
     SIGPIPE_IGNORED.store(ignored, Ordering::Relaxed);
+    THREADS.store(threads(), Ordering::Relaxed);
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
+}
+
+/// Whether the process has more threads than it began with.
+pub fn has_made_threads() -> bool {
+    threads() > THREADS.load(Ordering::Relaxed)
 }
 
 /// Gives the standard streams and SIGPIPE back as they were. Only for a process that calls `exec` next: it closes file descriptors 0 to 2 that were

@@ -13,7 +13,7 @@ use heaptape_shm::ring::{Full, Producer};
 use heaptape_shm::slot::{BUSY, IDLE};
 use heaptape_shm::{Geometry, Segment, NONE};
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -34,6 +34,8 @@ pub struct FakeState {
     pub modules: RefCell<Vec<FoundModule>>,
     /// Who has the segment mapped.
     pub holders: RefCell<Vec<u32>>,
+    /// Lists of code that programs have made, by process id.
+    pub made_code: RefCell<HashMap<u32, Vec<u8>>>,
     /// Processes that have gone on to a program that does not record.
     pub left: RefCell<HashSet<u32>>,
     /// Questions that a system may be unable to answer, asked so far.
@@ -84,6 +86,12 @@ impl Host for FakeHost {
     }
     fn modules(&self, _pid: u32) -> Vec<FoundModule> {
         self.answer(self.0.modules.borrow().clone()).unwrap_or_default()
+    }
+    fn made_code(&self, process: Identity) -> Option<(Box<dyn std::io::Read>, u64)> {
+        let lists = self.0.made_code.borrow();
+        let list = lists.get(&process.pid)?.clone();
+        let length = list.len() as u64;
+        Some((Box::new(std::io::Cursor::new(list)), length))
     }
     fn memory(&self, _pid: u32) -> Option<Memory> {
         self.answer(Memory {
@@ -238,7 +246,9 @@ impl Player {
         for word in [bias, bias, end] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
-        bytes.extend_from_slice(&3u32.to_le_bytes());
+        for half in [1u32, 3] {
+            bytes.extend_from_slice(&half.to_le_bytes());
+        }
         bytes.extend_from_slice(b"id!");
         bytes.extend_from_slice(path.as_bytes());
         self.note(heaptape_shm::entry::note::MODULE, stamp, &bytes);

@@ -1,7 +1,7 @@
 //! Telling the collector of code objects: names, file, and the table of lines, as bytes; it makes sense of them.
 #![allow(unsafe_code)]
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::watch::{self, Kind};
 use crate::event::Writer;
 use heaptape_shm::entry::note;
@@ -28,8 +28,7 @@ fn announce(writer: Writer, layout: &Layout, code: usize) -> Option<u32> {
         // SAFETY: a code object that a live frame names, and so its parts, which never change.
         unsafe {
             let lines = *((code + layout.code_lines) as *const usize);
-            // `PyBytesObject`: the length, the hash, the bytes.
-            let (bytes, length) = (lines + 32, *((lines + 16) as *const usize));
+            let (bytes, length) = (lines + layout::BYTES, *((lines + layout::LENGTH) as *const usize));
             let first_line = *((code + layout.code_first_line) as *const u32);
             let mut note = Note::new();
             note.put(&number.to_le_bytes());
@@ -82,11 +81,10 @@ impl Note {
     unsafe fn text(&mut self, layout: &Layout, object: usize) {
         let (mut kind, mut length, mut characters) = (1, 0, object);
         if object != 0 {
-            // `PyASCIIObject`: the length, the hash, the state: bits 2..5 bytes per character, bit 5 compact, bit 6 ASCII.
             // SAFETY: the caller's promise.
             unsafe {
-                length = *((object + 16) as *const usize);
-                let state = *((object + 32) as *const u32);
+                length = *((object + layout::LENGTH) as *const usize);
+                let state = *((object + layout::TEXT_STATE) as *const u32);
                 kind = (state >> 2 & 7) as usize;
                 characters = match (state >> 5 & 1, state >> 6 & 1) {
                     (1, 1) => object + layout.text.0,

@@ -418,12 +418,14 @@ fn freeing_at_length<const D: usize>(block: Block, site: Site) {
 /// A block is freed inside a call of a domain: nearly always the very one that call is about. Anything else
 /// (tracemalloc's notes on a block that goes) was recorded when it was born, and so is its end.
 pub fn free_inside(block: Block, real: impl FnOnce()) {
+    // What the allocators for debugging put before a block, once or twice.
+    const DEBUG_HEAD: usize = 2 * size_of::<usize>();
+    const DEBUG_HEADS: usize = 2 * DEBUG_HEAD;
     let local = arch::local();
     let outer = local.block.get();
     let inside = match outer.wrapping_sub(block as usize) {
         0 => None,
-        // What the allocators for debugging put before a block, once or twice.
-        16 | 32 if IS_PATTERNED.load(Ordering::Relaxed) => None,
+        DEBUG_HEAD | DEBUG_HEADS if IS_PATTERNED.load(Ordering::Relaxed) => None,
         _ => Mapping::begin(),
     };
     if inside.is_none() {
@@ -441,31 +443,31 @@ pub fn free_inside(block: Block, real: impl FnOnce()) {
     local.block.set(outer);
 }
 
-/// Entries of the hooks, as in [`crate::stub`].
+/// Entries of the hooks, as in [`arch::stub`].
 macro_rules! entries {
-    ($($name:ident: $hook:ident<$domain:ident>, $slot:literal, $fp:literal;)*) => {
+    ($($name:ident/$count:tt => $hook:path;)*) => {
         $(
             #[unsafe(naked)]
             unsafe extern "C" fn $name() {
-                core::arch::naked_asm!($slot, $fp, "jmp {hook}", hook = sym $hook::<$domain>)
+                crate::arch::stub::entry!($count $hook)
             }
         )*
     };
 }
 
 entries! {
-    raw_malloc: malloc_hook<RAW>, "mov rdx, rsp", "mov rcx, rbp";
-    raw_calloc: calloc_hook<RAW>, "mov rcx, rsp", "mov r8, rbp";
-    raw_realloc: realloc_hook<RAW>, "mov rcx, rsp", "mov r8, rbp";
-    raw_free: free_hook<RAW>, "mov rdx, rsp", "mov rcx, rbp";
-    mem_malloc: malloc_hook<MEM>, "mov rdx, rsp", "mov rcx, rbp";
-    mem_calloc: calloc_hook<MEM>, "mov rcx, rsp", "mov r8, rbp";
-    mem_realloc: realloc_hook<MEM>, "mov rcx, rsp", "mov r8, rbp";
-    mem_free: free_hook<MEM>, "mov rdx, rsp", "mov rcx, rbp";
-    obj_malloc: malloc_hook<OBJ>, "mov rdx, rsp", "mov rcx, rbp";
-    obj_calloc: calloc_hook<OBJ>, "mov rcx, rsp", "mov r8, rbp";
-    obj_realloc: realloc_hook<OBJ>, "mov rcx, rsp", "mov r8, rbp";
-    obj_free: free_hook<OBJ>, "mov rdx, rsp", "mov rcx, rbp";
+    raw_malloc/2 => malloc_hook::<RAW>;
+    raw_calloc/3 => calloc_hook::<RAW>;
+    raw_realloc/3 => realloc_hook::<RAW>;
+    raw_free/2 => free_hook::<RAW>;
+    mem_malloc/2 => malloc_hook::<MEM>;
+    mem_calloc/3 => calloc_hook::<MEM>;
+    mem_realloc/3 => realloc_hook::<MEM>;
+    mem_free/2 => free_hook::<MEM>;
+    obj_malloc/2 => malloc_hook::<OBJ>;
+    obj_calloc/3 => calloc_hook::<OBJ>;
+    obj_realloc/3 => realloc_hook::<OBJ>;
+    obj_free/2 => free_hook::<OBJ>;
 }
 
 fn hooks(domain: usize) -> [usize; 4] {

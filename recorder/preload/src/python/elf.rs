@@ -7,8 +7,9 @@ const DT_STRTAB: usize = 5;
 const DT_SYMTAB: usize = 6;
 const DT_STRSZ: usize = 10;
 const DT_GNU_HASH: usize = 0x6fff_fef5;
-/// Bytes of an `Elf64_Sym`.
-const SYMBOL_BYTES: usize = 24;
+/// Bytes of an `Elf64_Sym` or `Elf32_Sym`, and where its value and its section stand in it.
+const SYMBOL: (usize, usize, usize) = if WORD == 8 { (24, 8, 6) } else { (16, 4, 14) };
+const WORD: usize = size_of::<usize>();
 /// More symbols of one hash value than any object has.
 const MOST_STEPS: u32 = 1 << 16;
 
@@ -45,8 +46,8 @@ impl Symbols {
             table: 0,
             hash: 0,
         };
-        for index in 0..bytes / 16 {
-            let [tag, value] = symbols.read::<[usize; 2]>(dynamic + index * 16)?;
+        for index in 0..bytes / (2 * WORD) {
+            let [tag, value] = symbols.read::<[usize; 2]>(dynamic + index * 2 * WORD)?;
             match tag {
                 0 => break,
                 DT_STRTAB => symbols.names = symbols.inside(value)?,
@@ -78,17 +79,17 @@ impl Symbols {
             hash.wrapping_mul(33).wrapping_add(u32::from(*byte))
         });
         let [buckets, first, words, _shift] = self.read::<[u32; 4]>(self.hash)?;
-        let buckets_at = self.hash + 16 + words as usize * 8;
+        let buckets_at = self.hash + 16 + words as usize * WORD;
         let bucket = hash.checked_rem(buckets)? as usize;
         let begin = self.read::<u32>(buckets_at + bucket * 4)?;
         let chains_at = buckets_at + buckets as usize * 4;
         for index in begin..begin.saturating_add(MOST_STEPS) {
             let chain = self.read::<u32>(chains_at + index.checked_sub(first)? as usize * 4)?;
             if chain | 1 == hash | 1 {
-                let symbol = self.table + index as usize * SYMBOL_BYTES;
+                let symbol = self.table + index as usize * SYMBOL.0;
                 let name_at = self.read::<u32>(symbol)? as usize;
-                let section = self.read::<u16>(symbol + 6)?;
-                let [value, size] = self.read::<[usize; 2]>(symbol + 8)?;
+                let section = self.read::<u16>(symbol + SYMBOL.2)?;
+                let [value, size] = self.read::<[usize; 2]>(symbol + SYMBOL.1)?;
                 if section != 0 && self.is_name(name_at, name) {
                     let address = value.wrapping_add(self.bias);
                     return Some(Symbol { address, size });

@@ -4,7 +4,7 @@
 //! it: its own chain stays as it is until it takes it again.
 #![allow(unsafe_code)]
 
-use super::layout::{Chain, Layout, OWNED_BY_C_STACK, OWNED_BY_GENERATOR};
+use super::layout::{self, Chain, Layout, OWNED_BY_C_STACK, OWNED_BY_GENERATOR};
 use super::watch;
 use super::{code, domains, Interpreter};
 use crate::event::Writer;
@@ -14,21 +14,19 @@ use heaptape_stacks::cache::Overflow;
 use heaptape_stacks::weave::{push_outer, Fresh, Natives, Plan, MOST_FRAMES};
 use heaptape_stacks::{Capture, Strand, Weave};
 
-/// In a thread state of every version.
-const INTERPRETER: usize = 16;
-
 /// What a thread knows of its interpreter.
 #[derive(Clone, Copy, Default)]
 pub struct View {
-    /// Its thread state; 0 when it has none, or is not known to have one.
+    /// Its thread state, and the number of that; 0 when it has none, or is not known to have one.
     state: usize,
+    number: u32,
     /// Epochs in which that, and the list of strands, were taken.
     states_epoch: u32,
     frames_epoch: u32,
 }
 
 impl View {
-    /// The thread has held the lock with this state before, and the state has lived since.
+    /// The thread has held the lock with this state before, and no state has died since.
     #[inline(always)]
     pub fn is_held_by(&self, state: usize) -> bool {
         self.state == state && self.states_epoch == watch::epochs().1
@@ -37,21 +35,41 @@ impl View {
     /// The thread holds the interpreter's lock, with this thread state.
     #[inline(always)]
     pub fn holds(&mut self, state: usize) {
-        let (_, epoch) = watch::epochs();
-        if self.state != state || self.states_epoch != epoch {
-            if state != 0 {
-                domains::settled();
-                watch::insert(state, watch::Kind::State, 0);
-                // The first one of an interpreter is a part of that, which may begin a word behind its block (3.14).
-                // SAFETY: the thread's own state.
-                let interpreter = unsafe { word(state + INTERPRETER) };
-                watch::insert(interpreter, watch::Kind::State, 0);
-                watch::insert(interpreter.wrapping_sub(8), watch::Kind::State, 0);
-            }
-            self.state = state;
+        if self.state() != state {
+            self.meet(state);
+        }
+    }
+
+    #[cold]
+    fn meet(&mut self, state: usize) {
+        self.state = state;
+        if state != 0 {
+            domains::settled();
+            // SAFETY: the thread's own state.
+            let interpreter = unsafe { word(state + layout::STATE_INTERPRETER) };
+            self.number = watch::meet_state(state, interpreter);
             // Making it known may have raised it.
             self.states_epoch = watch::epochs().1;
         }
+    }
+
+    /// The thread's state, if it has one and that lives.
+    #[inline(always)]
+    fn state(&mut self) -> usize {
+        let (_, epoch) = watch::epochs();
+        if self.states_epoch != epoch {
+            self.look_again(epoch);
+        }
+        self.state
+    }
+
+    /// A state has died: was it this thread's?
+    #[cold]
+    fn look_again(&mut self, epoch: u32) {
+        if !watch::is_state_alive(self.state, self.number) {
+            self.state = 0;
+        }
+        self.states_epoch = epoch;
     }
 }
 
@@ -63,12 +81,8 @@ impl View {
 pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Result<Option<Plan>, Overflow> {
     // SAFETY: this thread's own state.
     let own = unsafe { (*writer.thread).woven() };
-    let (frames_epoch, states_epoch) = watch::epochs();
-    let state = if own.view.states_epoch == states_epoch {
-        own.view.state
-    } else {
-        0
-    };
+    let (frames_epoch, _) = watch::epochs();
+    let state = own.view.state();
     let list = own.weave.list(own.strands).len();
     if state == 0 && list == 0 {
         return Ok(None);
@@ -147,12 +161,7 @@ pub fn is_whole(writer: Writer, interpreter: &Interpreter, fresh: Fresh) -> bool
     let expected = own.strands[..fresh.shared].iter().chain(&own.strands[fresh.first..]);
     let mut expected = expected.rev();
     let layout = &interpreter.layout;
-    let state = if own.view.states_epoch == watch::epochs().1 {
-        own.view.state
-    } else {
-        0
-    };
-    let mut frame = Walk::begin(layout, state).frame;
+    let mut frame = Walk::begin(layout, own.view.state()).frame;
     for _ in 0..MOST_FRAMES {
         if frame == 0 {
             break;
@@ -300,10 +309,10 @@ impl Interpreter {
             });
         }
         // SAFETY: an object that a live frame names.
-        if layout.chain == Chain::EntryFrames && unsafe { word(strand.code + 8) } != self.code_type {
+        if layout.chain == Chain::EntryFrames && unsafe { word(strand.code + layout::TYPE) } != self.code_type {
             return None;
         }
-        let offset = strand.instruction.wrapping_sub(strand.code + layout.code_start) as i64;
+        let offset = strand.instruction.wrapping_sub(strand.code + layout.code_start) as isize as i64;
         // SAFETY: a code object that a live frame names.
         let traceable = unsafe { ((strand.code + layout.code_traceable) as *const i32).read_volatile() };
         if owner != OWNED_BY_GENERATOR && offset < i64::from(traceable) * 2 {

@@ -17,6 +17,7 @@ mod elf;
 pub mod frames;
 mod layout;
 pub mod quick;
+mod tables;
 pub mod types;
 mod version;
 mod watch;
@@ -29,6 +30,7 @@ use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heaptape_shm::entry::note;
+use heaptape_stacks::arch::address;
 use layout::Layout;
 
 const NONE: u32 = 0;
@@ -101,13 +103,18 @@ pub fn look(located: &Located, write: &mut dyn FnMut(&[u8]) -> bool) {
     let Some(symbols) = elf::Symbols::of(located) else {
         return;
     };
+    let arrives = || {
+        STATE
+            .compare_exchange(NONE, ARRIVING, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    };
     let Some(functions) = domains::Functions::of(&symbols) else {
+        if symbols.find(b"pypy_main_startup").is_some() && arrives() {
+            write(version::Report::of_pypy().bytes());
+        }
         return;
     };
-    if STATE
-        .compare_exchange(NONE, ARRIVING, Ordering::AcqRel, Ordering::Relaxed)
-        .is_err()
-    {
+    if !arrives() {
         return;
     }
     let mut report = version::Report::of(&symbols);
@@ -134,12 +141,13 @@ fn known(symbols: &elf::Symbols, layout: Layout, minor: u32) -> Option<Interpret
         .or_else(|| symbols.find(b"PyThreadState_GetUnchecked"))?;
     let evaluation = symbols.find(b"_PyEval_EvalFrameDefault")?;
     let code_type = symbols.find(b"PyCode_Type")?;
+    let begin = address(evaluation.address);
     Some(Interpreter {
         layout,
         // SAFETY: the function of that name takes nothing and returns a pointer.
         current: unsafe { core::mem::transmute::<usize, unsafe extern "C" fn() -> usize>(current.address) },
         // A return address may lie just behind the last instruction.
-        evaluation: evaluation.address + 1..evaluation.address + evaluation.size + 1,
+        evaluation: begin + 1..begin + evaluation.size + 1,
         code_type: code_type.address,
         types: types::Types::of(symbols, &layout, minor),
     })

@@ -7,7 +7,8 @@
 #![allow(unsafe_code)]
 
 use super::elf::Symbols;
-use super::layout::Layout;
+use super::layout::{self, Keys, Layout};
+use super::tables;
 use super::watch;
 use super::Interpreter;
 use crate::arch;
@@ -26,16 +27,16 @@ const READY: u64 = 1 << 12;
 const HAVE_GC: u64 = 1 << 14;
 const TYPE_SUBCLASS: u64 = 1 << 31;
 
-/// In a type object.
-const NAME: usize = 24;
-const FLAGS: usize = 168;
-const DICT: usize = 264;
+const WORD: usize = size_of::<usize>();
 
-/// In every object.
-const TYPE: usize = 8;
+/// How far from the start of its block an object lies: at it, behind what the collector of cycles puts there, or behind two more words.
+const HEADS: [usize; 3] = [0, layout::COLLECTOR_HEAD, layout::COLLECTOR_HEAD + 2 * WORD];
+
+/// The least that an object takes: what every object has.
+const OBJECT: usize = layout::TYPE + WORD;
 
 /// A type object is the child of the collector of cycles: its block begins before it.
-const TYPE_HEAD: usize = 16;
+const TYPE_HEAD: usize = layout::COLLECTOR_HEAD;
 
 /// A type that was seen being made, before it has a name.
 const UNNAMED: u32 = 0;
@@ -50,10 +51,11 @@ pub struct Types {
     unicode_type: usize,
     /// Flags that mean two more words before an object.
     two_words: u64,
-    /// The dictionaries of 3.11 and later.
-    compact_dicts: bool,
-    /// Bytes before the characters of a string.
+    /// As in the [`Layout`].
+    keys: Keys,
     text: (usize, usize),
+    /// Whether tables of dictionaries come from the object domain: they hold no object, but are known all the same.
+    tables: bool,
 }
 
 impl Types {
@@ -67,8 +69,9 @@ impl Types {
                 11 => MANAGED_DICT,
                 _ => MANAGED_DICT | 1 << 3,
             },
-            compact_dicts: minor >= 11,
+            keys: layout.keys,
             text: layout.text,
+            tables: tables::are_objects(minor),
         })
     }
 }
@@ -99,20 +102,16 @@ pub fn forget_pages() {
 /// The block is fresh, has this size, and nobody uses it yet.
 #[inline(always)]
 pub unsafe fn clear(block: *mut u8, size: usize) {
-    let words = block as *mut u64;
-    // SAFETY: the caller's promise.
-    unsafe {
-        if size >= 48 {
-            words.add(1).write(0);
-            words.add(3).write(0);
-            words.add(5).write(0);
-        } else {
-            if size >= 16 {
-                words.add(1).write(0);
-            }
-            if size >= 32 {
-                words.add(3).write(0);
-            }
+    let clear = |head: usize| {
+        // SAFETY: inside the block, by the caller's promise.
+        unsafe { (block.add(head + layout::TYPE) as *mut usize).write(0) }
+    };
+    if size >= HEADS[2] + OBJECT {
+        return HEADS.into_iter().for_each(clear);
+    }
+    for head in [HEADS[0], HEADS[1]] {
+        if size >= head + OBJECT {
+            clear(head);
         }
     }
 }
@@ -209,13 +208,20 @@ impl Types {
     /// The block is live, and has this size.
     #[inline(never)]
     unsafe fn number(&self, writer: Writer, block: usize, size: usize) -> u32 {
-        // SAFETY: the caller's promise.
-        unsafe {
+        // SAFETY: the caller's promise, here and below.
+        let found = unsafe {
             self.find(block, size, |kind, made| {
                 Some(arch::guarded(|| self.learn(writer, kind, made)).flatten())
             })
-        }
-        .unwrap_or(NO_TYPE)
+        };
+        let found = match found {
+            // SAFETY: as above.
+            Some(NO_TYPE) if unsafe { self.is_table(block, size) } => {
+                arch::guarded(|| tables::number(writer)).flatten()
+            }
+            found => found,
+        };
+        found.unwrap_or(NO_TYPE)
     }
 
     /// The same, unless there is something to be learned, or to be noted.
@@ -229,7 +235,23 @@ impl Types {
             false => Some(None),
         };
         // SAFETY: the caller's promise.
-        unsafe { self.find(block, size, learn) }
+        let found = unsafe { self.find(block, size, learn) }?;
+        // SAFETY: as above.
+        if found == NO_TYPE && unsafe { self.is_table(block, size) } {
+            let number = tables::known();
+            return (number != NO_TYPE).then_some(number);
+        }
+        Some(found)
+    }
+
+    /// Whether a block without a type is the table of a dictionary.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn is_table(&self, block: usize, size: usize) -> bool {
+        // SAFETY: the caller's promise.
+        self.tables && unsafe { tables::is_one(&self.keys, block, size) }
     }
 
     /// Tries the places where an object may name its type. `learn` is asked about what is not known: `None` gives up, `Some(None)` says that it is no type.
@@ -243,13 +265,13 @@ impl Types {
         size: usize,
         mut learn: impl FnMut(usize, bool) -> Option<Option<watch::Type>>,
     ) -> Option<u32> {
-        for head in [0, 16, 32] {
-            if head + 16 > size {
+        for head in HEADS {
+            if head + OBJECT > size {
                 break;
             }
             // SAFETY: inside the block.
-            let kind = unsafe { word(block + head + TYPE) };
-            if kind < 4096 || kind & 15 != 0 {
+            let kind = unsafe { word(block + head + layout::TYPE) };
+            if kind < 4096 || !kind.is_multiple_of(layout::TYPE_ALIGNMENT) {
                 continue;
             }
             let found = match watch::find_type(kind - TYPE_HEAD) {
@@ -261,6 +283,11 @@ impl Types {
             };
             if usize::from(found.head) != head {
                 continue;
+            }
+            // Where objects of this kind name their type, a table has the hash of its first key: the address of a type, in the list of a class's subclasses.
+            // SAFETY: the caller's promise.
+            if head == HEADS[2] && unsafe { self.is_table(block, size) } {
+                break;
             }
             if found.makes_types {
                 // A new type, which has no name yet. To say so again does no harm.
@@ -279,15 +306,17 @@ impl Types {
             return None;
         }
         // SAFETY: a type object.
-        let flags = unsafe { word(kind + FLAGS) } as u64;
-        if flags & READY == 0 {
+        let flags = unsafe { word(kind + layout::TYPE_FLAGS) } as u64;
+        // The interpreter makes objects of its own types before these are ready: descriptors, strings. What they inherit is not known then.
+        // SAFETY: a type object.
+        if flags & (READY | HAVE_GC) == 0 && (made || unsafe { inherits_from_tracked(kind) }) {
             return None;
         }
         let head = match flags {
-            flags if flags & HAVE_GC == 0 => 0,
-            flags if flags & self.two_words == 0 => 16,
-            _ => 32,
-        };
+            flags if flags & HAVE_GC == 0 => HEADS[0],
+            flags if flags & self.two_words == 0 => HEADS[1],
+            _ => HEADS[2],
+        } as u8;
         let number = watch::fresh_number();
         writer
             .muted(|| {
@@ -315,12 +344,12 @@ impl Types {
             return false;
         }
         let data = modules::locate(kind).and_then(|located| located.writable(kind));
-        if !data.is_some_and(|data| data.contains(&(kind + DICT))) {
+        if !data.is_some_and(|data| data.contains(&(kind + layout::TYPE_DICT))) {
             place.store(page, Ordering::Relaxed);
             return false;
         }
         // SAFETY: in the data of a loaded module.
-        let own = unsafe { word(kind + TYPE) };
+        let own = unsafe { word(kind + layout::TYPE) };
         own == self.type_type || own >= 4096 && watch::find_type(own - TYPE_HEAD).is_some_and(|own| own.makes_types)
     }
 
@@ -337,10 +366,10 @@ impl Types {
         };
         // SAFETY: the caller's promise; the name is a string that lives as long as the type has it.
         unsafe {
-            let name = word(kind + NAME) as *const c_char;
+            let name = word(kind + layout::TYPE_NAME) as *const c_char;
             let name = if name.is_null() { c"" } else { CStr::from_ptr(name) }.to_bytes();
             if flags & HEAP_TYPE != 0 && !name.contains(&b'.') {
-                match self.module(word(kind + DICT)) {
+                match self.module(word(kind + layout::TYPE_DICT)) {
                     None | Some(b"builtins") => {}
                     Some(module) => {
                         put(module);
@@ -362,36 +391,37 @@ impl Types {
         if dict == 0 {
             return None;
         }
-        // SAFETY: the caller's promise; `PyDictObject` has its keys at 32, and no values of its own when it is a type's.
+        let at = &self.keys;
+        // SAFETY: the caller's promise; a type's dictionary has no values of its own beside its keys.
         unsafe {
-            let keys = word(dict + 32);
-            if keys == 0 || word(dict + 40) != 0 {
+            let keys = word(dict + layout::DICT_KEYS);
+            if keys == 0 || word(dict + layout::DICT_VALUES) != 0 {
                 return None;
             }
-            // `PyDictKeysObject`: number of entries, then indices, then the entries; with hashes, unless all keys are strings.
-            let (count, entries, bytes, key) = if self.compact_dicts {
-                let [_, index_bytes, has_strings, _] = ((keys + 8) as *const [u8; 4]).read_volatile();
-                let strings = has_strings == 1;
-                (
-                    word(keys + 24),
-                    keys + 32 + (1usize << (index_bytes & 63)),
-                    if strings { 16 } else { 24 },
-                    if strings { 0 } else { 8 },
-                )
+            // The indices, then the entries: hash, key and value, or without the hash where all keys are strings.
+            let (index_bytes, words, key) = if at.compact {
+                let [_, index_bytes, has_strings, _] = ((keys + at.size) as *const [u8; 4]).read_volatile();
+                let bytes = 1usize.wrapping_shl(u32::from(index_bytes));
+                if has_strings == 1 {
+                    (bytes, 2, 0)
+                } else {
+                    (bytes, 3, WORD)
+                }
             } else {
-                let size = word(keys + 8);
-                let index_bytes = match size {
+                let size = word(keys + at.size);
+                let each = match size {
                     ..=0xff => 1,
                     0x100..=0xffff => 2,
                     0x1_0000..=0xffff_ffff => 4,
                     _ => 8,
                 };
-                (word(keys + 32), keys + 40 + size * index_bytes, 24, 8)
+                (size * each, 3, WORD)
             };
+            let (count, entries) = (word(keys + at.count), keys + at.indices + index_bytes);
             for index in 0..count.min(ENTRIES) {
-                let entry = entries + index * bytes + key;
+                let entry = entries + index * words * WORD + key;
                 if self.ascii(word(entry)) == Some(b"__module__") {
-                    return self.ascii(word(entry + 8));
+                    return self.ascii(word(entry + WORD));
                 }
             }
         }
@@ -406,13 +436,26 @@ impl Types {
         const COMPACT_ASCII: u32 = 3 << 5;
         // SAFETY: the caller's promise; `PyASCIIObject`.
         unsafe {
-            if object == 0 || word(object + TYPE) != self.unicode_type {
+            if object == 0 || word(object + layout::TYPE) != self.unicode_type {
                 return None;
             }
-            let state = ((object + 32) as *const u32).read_volatile();
-            (state & COMPACT_ASCII == COMPACT_ASCII)
-                .then(|| core::slice::from_raw_parts((object + self.text.0) as *const u8, word(object + 16)))
+            let state = ((object + layout::TEXT_STATE) as *const u32).read_volatile();
+            (state & COMPACT_ASCII == COMPACT_ASCII).then(|| {
+                core::slice::from_raw_parts((object + self.text.0) as *const u8, word(object + layout::LENGTH))
+            })
         }
+    }
+}
+
+/// May a type still inherit from its base that its objects are known to the collector of cycles?
+///
+/// # Safety
+/// `kind` must be a type object in the data of a module.
+unsafe fn inherits_from_tracked(kind: usize) -> bool {
+    // SAFETY: the caller's promise; its base is a type object, too, or is yet to become `object`.
+    unsafe {
+        let base = word(kind + layout::TYPE_BASE);
+        base != 0 && word(base + layout::TYPE_FLAGS) as u64 & HAVE_GC != 0
     }
 }
 

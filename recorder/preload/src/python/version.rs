@@ -17,15 +17,27 @@ pub struct Report {
 }
 
 impl Report {
-    /// Asks the interpreter for its version: a function that only formats a static text.
-    pub fn of(symbols: &Symbols) -> Report {
-        let mut report = Report {
+    fn empty() -> Report {
+        Report {
             layout: None,
             minor: 0,
             bytes: [0; 256],
             name: 2,
             length: 2,
-        };
+        }
+    }
+
+    /// Of PyPy, which allocates its objects in memory of its own.
+    pub fn of_pypy() -> Report {
+        let mut report = Report::empty();
+        report.title(b"PyPy", b"");
+        report.refuse(b"not CPython: objects are allocated in memory of its own");
+        report
+    }
+
+    /// Asks the interpreter for its version: a function that only formats a static text.
+    pub fn of(symbols: &Symbols) -> Report {
+        let mut report = Report::empty();
         let Some(get) = symbols.find(b"Py_GetVersion") else {
             report.title(b"CPython", b"");
             report.refuse(b"it does not tell its version");
@@ -50,7 +62,7 @@ impl Report {
             report.layout = layout::of(major, minor);
             match report.layout {
                 Some(_) => report.bytes[0] = 1,
-                None => report.refuse(b"this version is not known to the recorder"),
+                None => report.refuse(layout::NO_TABLE),
             }
         }
         report

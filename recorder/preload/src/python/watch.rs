@@ -6,6 +6,7 @@
 //! Readers take no lock. An entry is only read by who knows that its object lives, so it cannot change under the reader; who writes excludes other writers.
 #![allow(unsafe_code)]
 
+use super::layout::{BLOCK_ALIGNMENT, INTERPRETER_HEAD};
 use crate::sys;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -27,8 +28,10 @@ pub enum Kind {
     Code = 1,
     /// A type.
     Type = 2,
-    /// A thread state; its number means nothing.
+    /// A thread state, by a number that no other one was given.
     State = 3,
+    /// An interpreter, of which thread states may be parts; its number means nothing.
+    Interpreter = 4,
 }
 
 #[repr(C)]
@@ -51,6 +54,9 @@ static SPARE_COUNT: AtomicU32 = AtomicU32::new(0);
 static FRAMES_EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Raised when a thread state has died.
 static STATES_EPOCH: AtomicU32 = AtomicU32::new(0);
+/// The number for the next thread state, and the lowest that may be that of a living one.
+static NEXT_STATE: AtomicU32 = AtomicU32::new(1);
+static FIRST_STATE: AtomicU32 = AtomicU32::new(1);
 
 /// Maps the memory. `false` when there is none.
 pub fn prepare() -> bool {
@@ -83,10 +89,10 @@ pub fn void_frames() {
     FRAMES_EPOCH.fetch_add(1, Ordering::AcqRel);
 }
 
-/// Objects lie at multiples of 16.
+/// What stands closer together than blocks do shares a value.
 #[inline(always)]
 fn hash(address: usize) -> usize {
-    ((address as u64 >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
+    ((address as u64 / BLOCK_ALIGNMENT as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
 }
 
 #[inline(always)]
@@ -129,9 +135,19 @@ pub fn fresh_number() -> u32 {
 /// A number whose object has died; 0 when there is none. Only for who is alone.
 fn spare() -> u32 {
     let count = SPARE_COUNT.load(Ordering::Relaxed);
-    let Some(last) = count.checked_sub(1) else { return 0 };
+    let last = count.wrapping_sub(1);
+    let Some(place) = SPARE.get(last as usize) else { return 0 };
     SPARE_COUNT.store(last, Ordering::Relaxed);
-    SPARE[last as usize].load(Ordering::Relaxed)
+    place.load(Ordering::Relaxed)
+}
+
+/// Keeps the number of what has died, to be given again. Only for who is alone.
+fn spend(number: u32) {
+    let count = SPARE_COUNT.load(Ordering::Relaxed);
+    if let (Some(place), true) = (SPARE.get(count as usize), number != 0) {
+        place.store(number, Ordering::Relaxed);
+        SPARE_COUNT.store(count + 1, Ordering::Relaxed);
+    }
 }
 
 /// What is known of a type.
@@ -173,6 +189,29 @@ pub fn insert(address: usize, kind: Kind, number: u32) {
     insert_value(address, u64::from(number) << 32 | kind as u64);
 }
 
+/// The number of a thread state that lives; it is made known, with its interpreter, when it is met for the first time.
+pub fn meet_state(state: usize, interpreter: usize) -> u32 {
+    if let Some(number) = find(state, Kind::State).filter(|number| is_current(*number)) {
+        return number;
+    }
+    let number = NEXT_STATE.fetch_add(1, Ordering::Relaxed);
+    insert(state, Kind::State, number);
+    // The first one of an interpreter is a part of that, which may begin behind its block (3.14).
+    insert(interpreter, Kind::Interpreter, 0);
+    insert(interpreter.wrapping_sub(INTERPRETER_HEAD), Kind::Interpreter, 0);
+    number
+}
+
+/// Does the thread state live that was given this number? The one of another thread may lie at its address by now.
+pub fn is_state_alive(state: usize, number: u32) -> bool {
+    is_current(number) && find(state, Kind::State) == Some(number)
+}
+
+/// Whether no interpreter has died since this number was given.
+fn is_current(number: u32) -> bool {
+    number >= FIRST_STATE.load(Ordering::Acquire)
+}
+
 fn insert_value(address: usize, entry: u64) {
     alone(|table| {
         if USED.load(Ordering::Relaxed) >= MOST_USED {
@@ -188,19 +227,29 @@ fn insert_value(address: usize, entry: u64) {
             void_frames();
             STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
         }
+        // The first place that is free, unless the address has one already.
+        let mut free = None;
         for step in 0..PLACES {
-            let [key, value] = &table.places[(hash(address) + step) % PLACES];
-            let found = key.load(Ordering::Relaxed);
-            if found == EMPTY || found == GONE || found == address as u64 {
-                value.store(entry, Ordering::Relaxed);
-                key.store(address as u64, Ordering::Release);
-                let (word, mask) = bit(address);
-                table.bits[word].fetch_or(mask, Ordering::Release);
-                if found == EMPTY {
-                    USED.fetch_add(1, Ordering::Relaxed);
+            let place = &table.places[(hash(address) + step) % PLACES];
+            match place[0].load(Ordering::Relaxed) {
+                GONE => free = free.or(Some((place, false))),
+                EMPTY => {
+                    free = free.or(Some((place, true)));
+                    break;
                 }
-                return;
+                found if found == address as u64 => {
+                    free = Some((place, false));
+                    break;
+                }
+                _ => {}
             }
+        }
+        if let Some(([key, value], is_new)) = free {
+            value.store(entry, Ordering::Relaxed);
+            key.store(address as u64, Ordering::Release);
+            let (word, mask) = bit(address);
+            table.bits[word].fetch_or(mask, Ordering::Release);
+            USED.fetch_add(u32::from(is_new), Ordering::Relaxed);
         }
     });
 }
@@ -228,17 +277,21 @@ fn forget_known(address: usize) {
                     key.store(GONE, Ordering::Release);
                     let value = value.load(Ordering::Relaxed);
                     let number = (value >> 32) as u32;
-                    let count = SPARE_COUNT.load(Ordering::Relaxed);
-                    if let (Some(place), true) = (SPARE.get(count as usize), number != 0) {
-                        place.store(number, Ordering::Relaxed);
-                        SPARE_COUNT.store(count + 1, Ordering::Relaxed);
-                    }
                     match value as u8 {
-                        kind if kind == Kind::Code as u8 => void_frames(),
                         kind if kind == Kind::State as u8 => {
                             STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
                         }
-                        _ => {}
+                        kind if kind == Kind::Interpreter as u8 => {
+                            // Which states were parts of it is not known: those that live are met again.
+                            FIRST_STATE.store(NEXT_STATE.load(Ordering::Relaxed), Ordering::Release);
+                            STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
+                        }
+                        kind => {
+                            spend(number);
+                            if kind == Kind::Code as u8 {
+                                void_frames();
+                            }
+                        }
                     }
                     return;
                 }
