@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Longest text that is kept, in bytes; the rest is replaced by its length.
 pub const LONGEST: usize = 4096;
 
+/// Longest text as it is printed: each byte kept can become an escape, and the length cut off is told.
+const LONGEST_PRINTED: usize = LONGEST * 6 + 64;
+
 /// A printable piece of text: control bytes, invisible marks and invalid UTF-8 are written out as escapes.
 ///
 /// ```
@@ -23,7 +26,7 @@ pub struct Text(#[serde(serialize_with = "as_str")] Arc<str>);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
-        Ok(Text::new(&String::deserialize(deserializer)?))
+        Ok(Text::again(String::deserialize(deserializer)?.as_bytes()))
     }
 }
 
@@ -46,6 +49,15 @@ impl Text {
             let _ = write!(text, "…[{} bytes more]", raw.len() - kept.len());
         }
         Text(text.into())
+    }
+
+    /// A text that was printable when it was written down: it comes back as it was, even if escapes had made it longer than the bound. Escaped again, since whoever wrote it
+    /// down may not be who says so.
+    pub fn again(raw: &[u8]) -> Text {
+        match std::str::from_utf8(raw) {
+            Ok(valid) if valid.len() <= LONGEST_PRINTED && !valid.chars().any(is_unsafe) => Text(valid.into()),
+            _ => Text::from_bytes(raw),
+        }
     }
 
     /// Escapes `raw`.
@@ -153,6 +165,20 @@ mod tests {
     fn a_very_long_name_is_cut_and_says_so() {
         let text = Text::from_bytes(&vec![b'x'; LONGEST + 7]);
         assert!(text.as_str().ends_with("…[7 bytes more]"));
+    }
+
+    #[test]
+    fn what_was_printable_stays_as_it_is() {
+        for raw in [
+            &b"plain"[..],
+            b"a\x1b[0m\xff",
+            &[0x1b; LONGEST + 9],
+            &vec![b'x'; LONGEST + 9],
+        ] {
+            let text = Text::from_bytes(raw);
+            assert_eq!(Text::again(text.as_str().as_bytes()), text);
+        }
+        assert_eq!(Text::again(b"\x1b[0m"), Text::from_bytes(b"\x1b[0m"));
     }
 
     #[test]

@@ -126,11 +126,85 @@ fn a_limit_on_objects_of_a_type_names_their_line() {
 }
 
 #[test]
+fn what_a_marker_takes_from_python_is_not_of_the_span_that_it_ends() {
+    let dir = TempDir::new("ci-marking");
+    let tape = |function: &[u8], file: &[u8]| {
+        let mut tape = Recording::new(16);
+        tape.process(7, heaptape_format::record::ProcessOrigin::Exec, b"/app/service")
+            .thread(0, 7, b"main");
+        tape.runtime(b"CPython 3.11", true, b"");
+        tape.code(function, file)
+            .code(b"main", b"/app/main.py")
+            .object_type(b"str");
+        let stack = tape.frames(&[support::line(1, 9), support::line(0, 82)]);
+        tape.marker(b"job:begin")
+            .object(0, 0x1000, 64, stack, 1)
+            .marker(b"job:end");
+        tape.end_process(0, 0);
+        tape.finish()
+    };
+    write(
+        dir.path(),
+        "budget.toml",
+        "[[span]]\nname = \"job\"\nleft = 0\nallocations = 0\n",
+    );
+    for (function, file, status) in [
+        (&b"span.__exit__"[..], &b"/lib/heaptape.py"[..], 0),
+        (b"_span", b"/lib/pytest_heaptape.py", 0),
+        (b"span.__exit__", b"/lib/other.py", 1),
+        (b"work", b"/lib/heaptape.py", 1),
+    ] {
+        write(dir.path(), "py.tape", tape(function, file));
+        let (found, text, _) = ran(dir.path(), "check py.tape --budget budget.toml --no-index");
+        assert_eq!(found, status, "{text}");
+    }
+}
+
+#[test]
+fn the_flame_graph_of_a_check_needs_summaries_only_and_markdown_links_to_it() {
+    let dir = TempDir::new("ci-draw");
+    for (name, kept) in [("old", 1), ("new", 2)] {
+        write(dir.path(), &format!("{name}.tape"), spans(b"save", kept));
+        ran(dir.path(), &format!("summarize {name}.tape -o {name}.json"));
+    }
+    let (status, text, stderr) = ran(
+        dir.path(),
+        "check new.json --baseline old.json --draw diff.svg --format markdown",
+    );
+    assert_eq!((status, stderr.as_str()), (1, "wrote diff.svg\n"), "{text}");
+    assert!(text.contains("[differential flame graph](diff.svg)"), "{text}");
+    let svg = std::fs::read_to_string(dir.path().join("diff.svg")).unwrap();
+    quick_xml::Reader::from_str(&svg).read_event().expect("sound XML");
+    // Half of what it has now it had before.
+    assert!(svg.contains("save (512 bytes, 100.00%; +50.00%)"), "{svg}");
+    // A picture that exists stays.
+    assert_eq!(
+        ran(dir.path(), "check new.json --baseline old.json --draw diff.svg").0,
+        2
+    );
+}
+
+#[test]
 fn what_cannot_be_judged_is_no_pass_and_no_failure() {
     let dir = TempDir::new("ci-unjudged");
     let whole = support::service();
     write(dir.path(), "svc.tape", &whole);
     write(dir.path(), "half.tape", &whole[..whole.len() / 2]);
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 16].iter_mut().for_each(|byte| *byte ^= 0x55);
+    write(dir.path(), "damaged.tape", damaged);
+    let mut lossy = Recording::new(16);
+    lossy
+        .process(7, heaptape_format::record::ProcessOrigin::Exec, b"/app/service")
+        .thread(0, 7, b"main")
+        .record(heaptape_format::record::Record::Loss(heaptape_format::record::Loss {
+            thread: None,
+            events: 12,
+            cause: heaptape_format::record::LossCause::PoolFull,
+        }))
+        .end_process(0, 0);
+    write(dir.path(), "lossy.tape", lossy.finish());
     write(dir.path(), "bad.toml", "[limits]\npeek = 3\n");
     write(dir.path(), "names.toml", "[[site]]\nfunction = \"leak*\"\nleaked = 0\n");
     write(dir.path(), "growth.toml", "[limits]\npeak = \"+5 %\"\n");
@@ -151,6 +225,8 @@ fn what_cannot_be_judged_is_no_pass_and_no_failure() {
         ("check svc.tape", "--baseline FILE, or --budget FILE"),
         ("check half.tape --baseline svc.tape", "is not whole"),
         ("check svc.tape --baseline half.tape", "is not whole"),
+        ("check damaged.tape --baseline svc.tape", "is not whole"),
+        ("check lossy.tape --baseline svc.tape", "12 event(s) in all"),
         (
             "check svc.tape --baseline other.json",
             "expected a baseline of service, found one of elsewhere",

@@ -3,6 +3,7 @@
 mod support;
 
 use heaptape_format::{scan, BlockKind};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use support::TempDir;
@@ -18,6 +19,7 @@ fn heaptape(dir: &Path, args: &[&str]) -> Output {
 
 fn service(dir: &Path) {
     std::fs::write(dir.join("svc.tape"), support::service()).expect("a file can be written");
+    std::fs::write(dir.join("known"), "# Known.\nleak:/app/serv\nleak:^libgone$\n").expect("a file can be written");
 }
 
 /// A tape of Python, and the source of one of its files.
@@ -112,6 +114,38 @@ fn every_command_prints_what_is_kept() {
             "arenas py.tape@marker:busy --below 50 -n 2 --json",
         ),
         ("export-csv", "export svc.tape@peak --format csv --by function"),
+        ("peak", "peak svc.tape"),
+        ("peak-json", "peak svc.tape --exclude size:64KiB.. --json"),
+        ("temporary", "temporary svc.tape --within 1ms"),
+        ("temporary-json", "temporary svc.tape --json"),
+        ("lifetimes", "lifetimes svc.tape"),
+        ("lifetimes-json", "lifetimes svc.tape --by thread --json"),
+        ("sizes", "sizes svc.tape"),
+        ("sizes-json", "sizes svc.tape@peak --json"),
+        ("growth", "growth svc.tape --limit 64MiB --all"),
+        ("growth-json", "growth svc.tape --points 16 --by process --json"),
+        ("epochs", "epochs svc.tape --marker busy --after 0"),
+        ("epochs-json", "epochs svc.tape --marker ready --after 0 --json"),
+        ("threads", "threads svc.tape@50%"),
+        ("threads-json", "threads svc.tape -n 2 --json"),
+        ("processes", "processes svc.tape@#358"),
+        ("processes-json", "processes svc.tape --json"),
+        ("realloc", "realloc svc.tape"),
+        ("realloc-json", "realloc svc.tape --json"),
+        ("fragmentation", "fragmentation svc.tape@50% -n 3"),
+        ("fragmentation-json", "fragmentation svc.tape@50% -n 2 --json"),
+        ("rss", "rss svc.tape"),
+        ("rss-json", "rss svc.tape@2s --json"),
+        ("suppressed", "leaks svc.tape --suppressions known"),
+        ("suppressed-json", "leaks svc.tape --suppressions known --json"),
+        (
+            "lifetime-filter",
+            "temporary svc.tape --min-lifetime #3 --max-lifetime 1ms --within 1s --by api",
+        ),
+        (
+            "rules",
+            "snapshot svc.tape@50% --include thread:worker --include size:..250 --exclude born:..2s --exclude lifetime:..1ms",
+        ),
     ] {
         let found = stdout(dir.path(), line);
         let path = kept.join(format!("{name}.out"));
@@ -189,6 +223,14 @@ fn wrong_usage_is_one_clear_error_and_status_2() {
         ("leaks svc.tape --born 5s", "A..B"),
         ("tree svc.tape --least 101", "0 to 100"),
         ("flamegraph", "required"),
+        ("temporary svc.tape --within 5", "#100"),
+        ("snapshot svc.tape --min-lifetime 5M", "64KiB"),
+        ("snapshot svc.tape --born 5s", "A..B"),
+        ("snapshot svc.tape --exclude born:5s..2s", "ends before it begins"),
+        ("snapshot svc.tape --include lifetime:#1..1s", "both ends"),
+        ("epochs svc.tape --marker gone", "markers: busy, ready"),
+        ("growth svc.tape --points 2", "16..=1000"),
+        ("leaks svc.tape --suppressions svc.tape", "expected leak:PATTERN"),
         ("frobnicate", "unrecognized"),
     ] {
         let (status, message) = failure(dir.path(), line);
@@ -360,6 +402,8 @@ fn an_index_is_kept_where_it_is_asked_for_and_made_again_when_it_is_damaged() {
             replayed,
             "{line}"
         );
+        // With its table on disk.
+        assert_eq!(stdout(dir.path(), &format!("{line} --no-index --memory 1")), replayed);
     };
     let files = || -> Vec<_> {
         let entries = std::fs::read_dir(&folder).expect("the folder is there");
@@ -408,4 +452,47 @@ fn a_small_tape_gets_no_index_unless_it_is_asked_for() {
         message.contains("cannot write the index missing/svc.tape-"),
         "{message}"
     );
+}
+
+#[test]
+fn follow_shows_what_has_changed_and_ends_with_the_tape() {
+    let dir = TempDir::new("follow");
+    let bytes = support::service();
+    let blocks = scan(&bytes[..]).expect("it is a tape").blocks;
+    let half = blocks[blocks.len() / 2].offset as usize;
+    std::fs::write(dir.path().join("svc.tape"), &bytes[..half]).expect("a file can be written");
+    let before = String::from_utf8(heaptape(dir.path(), &["snapshot", "svc.tape"]).stdout).expect("UTF-8");
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_heaptape"))
+        .args(["follow", "svc.tape", "--interval", "0.1", "-n", "3"])
+        .current_dir(dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("heaptape runs");
+    let mut lines = BufReader::new(follow.stdout.take().expect("it was asked for")).lines();
+    let mut next_total = || {
+        let mut total = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .filter(|line| line.starts_with("total: "));
+        total.next()
+    };
+    // `size=1 KiB (+0 B), count=2 (+0), average=...`, without the differences.
+    let plain = |line: String| {
+        let parts = line
+            .split(" (")
+            .map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+        parts.collect::<String>()
+    };
+    let total = |text: &str| text.lines().find(|line| line.starts_with("total: ")).map(str::to_owned);
+    assert_eq!(next_total().map(plain), total(&before));
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(dir.path().join("svc.tape"))
+        .expect("it is there");
+    file.write_all(&bytes[half..]).expect("a file can be written");
+    let last = std::iter::from_fn(next_total).last();
+    assert!(follow.wait().expect("it ends").success());
+    let after = stdout(dir.path(), "snapshot svc.tape");
+    assert_ne!(total(&before), total(&after));
+    assert_eq!(last.map(plain), total(&after));
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use heaptape::query::{
-    arenas, diff, flame, snapshot, tree, Filter, Group, Grouping, Node, Query, Row, Span, Statistics,
+    arenas, diff, flame, snapshot, tree, Filter, Group, Grouping, Node, Query, Row, Selection, Span, Statistics,
 };
 use heaptape::symbols::{NoSymbols, View};
 use heaptape::table::{Heap, Level};
@@ -106,6 +106,46 @@ fn a_stack_with_python_in_it_is_shown_by_its_most_recent_line_of_python() {
     assert_eq!(counts(&libraries), [("/opt/python3", 3), ("[no stack]", 1)]);
     let functions = rows(&heap, &[Group::Function], View::Merged);
     assert_eq!(functions["inner"].count + functions["outer"].count, 2);
+}
+
+#[test]
+fn what_an_event_loop_runs_is_the_outermost_function_of_a_task() {
+    let mut tape = Recording::new(64);
+    tape.process(1, ProcessOrigin::Exec, b"python3")
+        .thread(0, 1, b"")
+        .module(b"/opt/python3", b"")
+        .code(b"main", b"svc.py")
+        .code(b"_run_once", b"/lib/python3.11/asyncio/base_events.py")
+        .code(b"_run", b"/lib/python3.11/asyncio/events.py")
+        .code(b"__step", b"/lib/python3.11/asyncio/tasks.py")
+        .code(b"serve", b"svc.py")
+        .code(b"read", b"/lib/python3.11/asyncio/streams.py")
+        .code(b"_run", b"svc.py");
+    let (start, once, run, step, serve, read, other) = (0, 1, 2, 3, 4, 5, 6);
+    let in_loop = [line(start, 1), line(once, 2), line(run, 3), native(0, 7)];
+    let stacks = [
+        // The C and the Python implementation of tasks; what the task calls does not matter.
+        [&in_loop[..], &[line(serve, 4)]].concat(),
+        [
+            &in_loop[..],
+            &[line(step, 5), line(serve, 6), line(read, 7), native(0, 8)],
+        ]
+        .concat(),
+        // The loop's own, outside of any task; a function that is only called like the loop's; nothing of Python.
+        [&in_loop[..], &[line(step, 5)]].concat(),
+        in_loop[..2].to_vec(),
+        vec![line(start, 1), line(other, 9), line(serve, 4)],
+        vec![native(0, 1)],
+        // A loop in a task of another one.
+        [&in_loop[..], &[line(serve, 4)], &in_loop[..], &[line(other, 2)]].concat(),
+    ];
+    for (number, frames) in (0u64..).zip(&stacks) {
+        let stack = tape.frames(frames);
+        tape.python(0, AllocApi::PyObj, 0x1000 + number * 64, 50, stack);
+    }
+    let heap = heap_of(tape.finish());
+    let found = rows(&heap, &[Group::Coroutine], View::Merged);
+    assert_eq!(counts(&found), [("[outside asyncio]", 4), ("_run", 1), ("serve", 2)]);
 }
 
 #[test]
@@ -247,7 +287,10 @@ fn a_forked_child_has_the_typed_blocks_of_its_parent() {
         let query = Query {
             by: Group::Type.into(),
             filter: Filter {
-                processes: vec![process.to_owned()],
+                only: Selection {
+                    processes: vec![process.to_owned()],
+                    ..Selection::default()
+                },
                 inherited,
                 ..Filter::default()
             },
@@ -325,14 +368,20 @@ fn filters_take_types_and_allocators() {
     let glob = |text: &str| globset::Glob::new(text).expect("it is a glob").compile_matcher();
     assert_eq!(
         count(Filter {
-            types: vec![glob("session.*"), glob("di?t")],
+            only: Selection {
+                types: vec![glob("session.*"), glob("di?t")],
+                ..Selection::default()
+            },
             ..Filter::default()
         }),
         102
     );
     assert_eq!(
         count(Filter {
-            types: vec![glob("*")],
+            only: Selection {
+                types: vec![glob("*")],
+                ..Selection::default()
+            },
             ..Filter::default()
         }),
         502
@@ -340,7 +389,10 @@ fn filters_take_types_and_allocators() {
     use heaptape::table::Domain;
     let of = |domains: &[Domain]| {
         count(Filter {
-            domains: domains.to_vec(),
+            only: Selection {
+                domains: domains.to_vec(),
+                ..Selection::default()
+            },
             ..Filter::default()
         })
     };
@@ -375,7 +427,10 @@ fn what_grew_is_told_by_type_as_tracemalloc_tells_it_by_line() {
     let query = Query {
         by: by(&[Group::Type, Group::Line]),
         filter: Filter {
-            domains: vec![heaptape::table::Domain::PyObj],
+            only: Selection {
+                domains: vec![heaptape::table::Domain::PyObj],
+                ..Selection::default()
+            },
             ..Filter::default()
         },
         ..Query::default()

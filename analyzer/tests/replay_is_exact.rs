@@ -2,34 +2,97 @@
 
 mod reference;
 mod support;
+#[path = "support/fold.rs"]
+mod tapes;
 
 use heaptape::index::{open, IndexPlace};
-use heaptape::table::{AllocIx, Flags, Heap, Moment, NEVER};
+use heaptape::query::TimeSpec;
+use heaptape::table::{AllocIx, Allocation, Flags, Heap, Level, MappingRow, Moment, NEVER};
 use heaptape::tape::Tape;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin, Record};
 use heaptape_format::{
-    read_events, scan, Address, AllocApi, BlockKind, Bytes, EventColumns, EventNo, Micros, Op, ProcessIx, StackId,
-    ThreadIx, TypeIx,
+    read_events, scan, Address, AllocApi, BlockKind, Bytes, EventColumns, EventNo, MapApi, Micros, Op, ProcessIx,
+    StackId, ThreadIx, TypeIx,
 };
 use proptest::prelude::*;
-use reference::{Happening, Outcome, State};
-use std::collections::BTreeMap;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use reference::{Happening, Outcome, Page, State, PAGE, THREADS};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use support::{heap_of, Recording};
+use tapes::{cuts, fold};
 
 /// A step of a history before it is known which processes are there.
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc { who: u8, slot: u8, size: u16 },
-    Free { who: u8, slot: u8 },
-    Resize { who: u8, slot: u8, size: u16 },
-    Move { who: u8, from: u8, to: u8, size: u16 },
-    MoveOut { who: u8, slot: u8 },
-    MoveIn { who: u8, slot: u8, size: u16 },
-    Fork { who: u8 },
-    Exec { who: u8 },
-    Exit { who: u8 },
-    Typed { who: u8, slot: u8, kind: u8 },
+    Alloc {
+        who: u8,
+        slot: u8,
+        size: u16,
+    },
+    Free {
+        who: u8,
+        slot: u8,
+    },
+    Resize {
+        who: u8,
+        slot: u8,
+        size: u16,
+    },
+    Move {
+        who: u8,
+        from: u8,
+        to: u8,
+        size: u16,
+    },
+    MoveOut {
+        who: u8,
+        slot: u8,
+    },
+    MoveIn {
+        who: u8,
+        slot: u8,
+        size: u16,
+    },
+    Fork {
+        who: u8,
+    },
+    Exec {
+        who: u8,
+    },
+    Exit {
+        who: u8,
+    },
+    Typed {
+        who: u8,
+        slot: u8,
+        kind: u8,
+    },
+    Map {
+        who: u8,
+        page: u8,
+        pages: u8,
+        api: u8,
+    },
+    Unmap {
+        who: u8,
+        page: u8,
+        pages: u8,
+    },
+    Remap {
+        who: u8,
+        page: u8,
+        pages: u8,
+        to: u8,
+    },
+    Brk {
+        who: u8,
+        from: u8,
+        to: u8,
+    },
+    /// Other steps take no time.
+    Wait,
     Flush,
 }
 
@@ -47,6 +110,13 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.prop_map(|who| Step::Exec { who }),
         1 => who.prop_map(|who| Step::Exit { who }),
         5 => (any::<u8>(), 0..4u8, 0..4u8).prop_map(|(who, slot, kind)| Step::Typed { who, slot, kind }),
+        2 => (any::<u8>(), 0..8u8, 1..5u8, 0..3u8)
+            .prop_map(|(who, page, pages, api)| Step::Map { who, page, pages, api }),
+        2 => (any::<u8>(), 0..8u8, 1..3u8).prop_map(|(who, page, pages)| Step::Unmap { who, page, pages }),
+        1 => (any::<u8>(), 0..8u8, 1..3u8, 0..8u8)
+            .prop_map(|(who, page, pages, to)| Step::Remap { who, page, pages, to }),
+        1 => (any::<u8>(), 0..8u8, 0..8u8).prop_map(|(who, from, to)| Step::Brk { who, from, to }),
+        5 => Just(Step::Wait),
         1 => Just(Step::Flush),
     ]
 }
@@ -57,15 +127,20 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
     let mut history = Vec::new();
     let mut alive: Vec<u32> = vec![0];
     let mut processes = 1;
-    tape.process(1000, ProcessOrigin::Exec, b"/bin/first")
-        .thread(0, 1000, b"");
+    tape.process(1000, ProcessOrigin::Exec, b"/bin/first");
+    (0..THREADS).for_each(|number| {
+        tape.thread(0, 1000 + number, b"");
+    });
     for name in ["dict", "list", "str"] {
         tape.record(Record::Type { name: name.into() });
     }
     history.push(Happening::Start(ProcessOrigin::Exec));
     for step in steps {
-        tape.wait(7);
-        let pick = |who: &u8| alive.get(*who as usize % alive.len().max(1)).copied();
+        let process_of = |who: &u8| alive.get(*who as usize % alive.len().max(1)).copied();
+        // Which thread of the process.
+        let pick = |who: &u8| Some(process_of(who)? * THREADS + u32::from(*who >> 7));
+        let page = |page: &u8| Address(0x10_0000 + u64::from(*page) * PAGE);
+        let length = |pages: &u8| Bytes(u64::from(*pages) * PAGE);
         let address = |slot: &u8| Address(0x1000 + u64::from(*slot) * 16);
         let mut ops: Vec<(u32, Op)> = Vec::new();
         // Half of the blocks are Python's.
@@ -128,7 +203,7 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                 )
             })),
             Step::Fork { who } | Step::Exec { who } => {
-                let Some(parent) = pick(who) else { continue };
+                let Some(parent) = process_of(who) else { continue };
                 let origin = match step {
                     Step::Fork { .. } => ProcessOrigin::Fork(ProcessIx(parent)),
                     _ => {
@@ -136,14 +211,16 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                         ProcessOrigin::Replace(ProcessIx(parent))
                     }
                 };
-                tape.process(1000 + processes, origin, b"/bin/next")
-                    .thread(processes, 1000 + processes, b"");
+                tape.process(1000 + THREADS * processes, origin, b"/bin/next");
+                (0..THREADS).for_each(|number| {
+                    tape.thread(processes, 1000 + THREADS * processes + number, b"");
+                });
                 history.push(Happening::Start(origin));
                 alive.push(processes);
                 processes += 1;
             }
             Step::Exit { who } => {
-                let Some(process) = pick(who) else { continue };
+                let Some(process) = process_of(who) else { continue };
                 alive.retain(|&other| other != process);
                 tape.record(Record::ProcessEnd {
                     process: ProcessIx(process),
@@ -155,8 +232,55 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
                 let (address, kind) = (address(slot), TypeIx(u32::from(*kind)));
                 (t, Op::Typed { address, kind })
             })),
+            Step::Map {
+                who,
+                page: at,
+                pages,
+                api,
+            } => ops.extend(pick(who).map(|t| {
+                let op = Op::Map {
+                    api: [MapApi::Anonymous, MapApi::File, MapApi::PyArena][usize::from(*api)],
+                    address: page(at),
+                    length: length(pages),
+                    stack,
+                };
+                (t, op)
+            })),
+            Step::Unmap { who, page: at, pages } => ops.extend(pick(who).map(|t| {
+                let (address, length) = (page(at), length(pages));
+                (t, Op::Unmap { address, length })
+            })),
+            Step::Remap {
+                who,
+                page: at,
+                pages,
+                to,
+            } => ops.extend(pick(who).map(|t| {
+                let op = Op::Remap {
+                    old_address: page(at),
+                    old_length: length(pages),
+                    address: page(to),
+                    length: length(pages),
+                    stack,
+                };
+                (t, op)
+            })),
+            Step::Brk { who, from, to } => ops.extend(pick(who).map(|t| {
+                let (old_end, new_end) = (page(from), page(to));
+                (
+                    t,
+                    Op::Brk {
+                        old_end,
+                        new_end,
+                        stack,
+                    },
+                )
+            })),
+            Step::Wait => {
+                tape.wait(7);
+            }
             Step::Flush => {
-                tape.flush();
+                tape.new_generation();
             }
         }
         for (thread, op) in ops {
@@ -171,6 +295,24 @@ fn write(steps: &[Step], block_events: u32) -> (Vec<u8>, Vec<Happening>) {
         }
     }
     (tape.finish(), history)
+}
+
+/// What is alive in each process before an event, by process and birth.
+fn living(heap: &Heap, cut: u64) -> BTreeMap<(u32, u64), Allocation> {
+    let mut living = BTreeMap::new();
+    let state = state_of(heap, cut);
+    let own = state.own.iter().map(|&row| (None, row));
+    let inherited = state.inherited.iter().map(|&(process, row)| (Some(process), row));
+    for (process, row) in own.chain(inherited) {
+        let mut row = heap.allocations.get(AllocIx(row as u32));
+        let process = process.or(heap.catalog.process_of(row.thread).map(|process| process.get()));
+        // Of which rows these are, and what became of them in the process of their birth, the history tells.
+        row.predecessor = AllocIx::NONE;
+        row.death = NEVER;
+        row.flags = Flags(row.flags.0 & Flags::REALLOC.0);
+        living.insert((process.unwrap_or(u32::MAX), row.birth.get()), row);
+    }
+    living
 }
 
 /// Destroys one block of events in the tape and forgets its events in the history.
@@ -234,6 +376,16 @@ fn state_of(heap: &Heap, cut: u64) -> State {
                 "row {row} twice in process {process}"
             );
         });
+    }
+    let alive = |row: &&MappingRow| row.birth < moment.cut && row.death >= moment.cut;
+    for row in heap.mappings.rows.iter().filter(alive) {
+        let process = row.process.expect("all threads are described").get();
+        let (thread, kind) = (row.thread.get(), row.kind);
+        let start = row.start.get() / PAGE;
+        for page in start..start + row.length.get() / PAGE {
+            let twice = state.pages.insert((process, page), Page { thread, kind });
+            assert!(twice.is_none(), "page {page} twice in process {process}");
+        }
     }
     state
 }
@@ -299,6 +451,45 @@ proptest! {
     }
 
     #[test]
+    fn a_folded_tape_says_the_same_of_every_instant_that_it_knows(
+        steps in prop::collection::vec(step(), 20..120),
+        block_events in 1..20u32,
+        which in any::<usize>(),
+    ) {
+        let (bytes, _) = write(&steps, block_events);
+        let cuts = cuts(&bytes);
+        let Some(cut) = which.checked_rem(cuts.len()).map(|which| cuts[which]) else { return Ok(()) };
+        let (folded, from) = (fold(&bytes, &cut, 7, None), cut.first_event.get());
+        let whole = heap_of(bytes);
+        for heap in [heap_of(folded.clone()), through_index(&folded)] {
+            prop_assert!(heap.damage.is_empty() && heap.ended_cleanly() && !heap.catalog.stacks_incomplete);
+            prop_assert_eq!(heap.start().cut.get(), from);
+            prop_assert_eq!(heap.end(), whole.end());
+            prop_assert_eq!(heap.counters.events, whole.counters.events);
+            prop_assert_eq!(heap.counters.bytes_allocated, whole.counters.bytes_allocated);
+            for cut in from..=whole.end().cut.get() {
+                let (one, other) = (living(&heap, cut), living(&whole, cut));
+                prop_assert_eq!(&one, &other, "before event {}", cut);
+                prop_assert_eq!(heap.live_level(&heap.after(EventNo(cut))), whole.live_level(&whole.after(EventNo(cut))));
+                for row in other.values() {
+                    prop_assert_eq!(heap.clock.time_of(row.birth), whole.clock.time_of(row.birth));
+                }
+            }
+            let peak = whole.peak().map(|(moment, level)| (moment.cut.get(), level));
+            let found = match heap.folded_peak() {
+                Some(peak) => Some((peak.event.get() + 1, Level { size: u128::from(peak.bytes), count: peak.blocks })),
+                None => heap.peak().map(|(moment, level)| (moment.cut.get(), level)),
+            };
+            prop_assert_eq!(found, peak);
+            for event in 0..from {
+                let refused = TimeSpec::Event(EventNo(event)).resolve(&heap).unwrap_err().to_string();
+                prop_assert!(refused.contains("full history begins at"), "{}", refused);
+            }
+            prop_assert_eq!(TimeSpec::Event(EventNo(from)).resolve(&heap).map(|moment| moment.cut.get()), Ok(from));
+        }
+    }
+
+    #[test]
     fn what_is_left_of_a_damaged_tape_is_replayed_exactly_and_the_gap_is_known(
         steps in prop::collection::vec(step(), 20..120),
         block_events in 1..20u32,
@@ -328,6 +519,66 @@ proptest! {
             prop_assert_eq!(heap.is_doubtful(row, &heap.end()), doubtful);
         }
     }
+}
+
+/// What the generated histories are to hold, so that the comparison above says something of it.
+#[test]
+fn the_generated_histories_hold_every_case() {
+    let mut runner = TestRunner::deterministic();
+    let mut seen: BTreeMap<&str, u64> = BTreeMap::new();
+    for _ in 0..100 {
+        let steps = prop::collection::vec(step(), 0..120).new_tree(&mut runner);
+        let steps = steps.expect("steps can be made").current();
+        let (bytes, history) = write(&steps, 10);
+        let outcome = reference::replay(&history);
+        let mut note = |what, times| *seen.entry(what).or_default() += times;
+        note("double frees", outcome.double_frees);
+        note("frees of unknown addresses", outcome.unknown_frees);
+        note("births over live blocks", outcome.lost_frees);
+        note("inherited blocks freed", outcome.inherited_frees);
+        let rows = &outcome.rows;
+        let reallocs = rows.iter().filter_map(|row| Some((row, &rows[row.predecessor?])));
+        let (in_place, moved): (Vec<_>, Vec<_>) = reallocs.partition(|(row, old)| old.death == Some(row.birth));
+        note("reallocs in place", in_place.len() as u64);
+        note("moving reallocs", moved.len() as u64);
+        let chains = in_place
+            .iter()
+            .chain(&moved)
+            .filter(|(_, old)| old.predecessor.is_some());
+        note("chains of reallocs", chains.count() as u64);
+        // A block of one thread, at whose address another thread of the process has one in the same microsecond.
+        let heap = heap_of(bytes);
+        let mut ended: BTreeMap<(u32, u64), (u32, Micros)> = BTreeMap::new();
+        let mut frees: BTreeMap<u64, usize> = BTreeMap::new();
+        frees.extend(rows.iter().enumerate().filter_map(|(row, it)| Some((it.death?, row))));
+        for event in 0..heap.end().cut.get() {
+            let time = heap.clock.time_of(EventNo(event));
+            let address = |row: usize| heap.allocations.address(row).get();
+            if let Some(&row) = frees.get(&event) {
+                let thread = rows[row].thread;
+                ended.insert((thread / THREADS, address(row)), (thread, time));
+            }
+            for (row, it) in rows.iter().enumerate().filter(|(_, it)| it.birth == event) {
+                let before = ended.get(&(it.thread / THREADS, address(row)));
+                let is_reuse = before.is_some_and(|&(thread, at)| thread != it.thread && at == time);
+                note("reuse by another thread within a microsecond", u64::from(is_reuse));
+            }
+        }
+        // Pieces of one birth on both sides of a hole.
+        let cuts = heap
+            .mappings
+            .rows
+            .iter()
+            .map(|row| (row.birth, row.process, row.thread));
+        let cuts: Vec<_> = cuts.collect();
+        let distinct: BTreeSet<_> = cuts.iter().copied().collect();
+        note(
+            "unmapping in the middle of a mapping",
+            (cuts.len() - distinct.len()) as u64,
+        );
+    }
+    assert_eq!(seen.len(), 9, "{seen:?}");
+    assert!(seen.values().all(|&times| times >= 10), "{seen:?}");
 }
 
 #[test]

@@ -1,88 +1,16 @@
 //! Names come from the recorded build of a module or not at all.
 
+#[path = "support/native.rs"]
+#[allow(dead_code)]
+mod native;
 mod support;
 
-use heaptape::query::{snapshot, Group, Query};
-use heaptape::symbols::{Options, Resolver, Symbolizer};
-use heaptape::table::Heap;
+use heaptape::query::Group;
+use heaptape::symbols::{Options, Resolver};
 use heaptape::tape::PlaceKind;
-use heaptape_format::record::ProcessOrigin;
-use object::{Object, ObjectSymbol};
-use std::path::{Path, PathBuf};
+use native::{build, build_id, offsets, rows, run, tape};
 use std::process::Command;
-use support::{heap_of, Recording, TempDir};
-
-const SOURCE: &str = "\
-#include <stdlib.h>
-static inline __attribute__((always_inline)) void *inner(int n) {
-    return malloc(n);
-}
-void *outer(int n) {
-    void *p = inner(n);
-    return p ? p : 0;
-}
-int main(void) { free(outer(5)); return 0; }
-";
-
-/// Compiles the program; extra arguments go to the compiler.
-fn build(dir: &Path, name: &str, extra: &[&str]) -> PathBuf {
-    let source = dir.join("thing.c");
-    std::fs::write(&source, SOURCE).expect("a file can be written");
-    let binary = dir.join(name);
-    run(Command::new("cc")
-        .args(["-O1", "-fno-builtin", "-Wl,--build-id"])
-        .args(extra)
-        .arg("-o")
-        .arg(&binary)
-        .arg(&source));
-    binary
-}
-
-fn run(command: &mut Command) {
-    assert!(command.status().expect("the tool is there").success(), "{command:?}");
-}
-
-fn build_id(binary: &Path) -> Vec<u8> {
-    let bytes = std::fs::read(binary).expect("it was built");
-    let file = object::File::parse(&*bytes).expect("it is ELF");
-    file.build_id().expect("it can be read").expect("it has one").to_vec()
-}
-
-/// The return address of the one call in `outer`: just behind it. Found by asking for every offset of the function.
-fn offsets(binary: &Path) -> std::ops::Range<u64> {
-    let bytes = std::fs::read(binary).expect("it was built");
-    let file = object::File::parse(&*bytes).expect("it is ELF");
-    let outer = file
-        .symbols()
-        .find(|symbol| symbol.name() == Ok("outer"))
-        .expect("it has its symbol");
-    outer.address() + 1..outer.address() + outer.size()
-}
-
-/// A tape with an allocation from every given return address of a module.
-fn tape(path: &[u8], build_id: &[u8], offsets: std::ops::Range<u64>) -> Heap {
-    let mut tape = Recording::new(64);
-    tape.process(1, ProcessOrigin::Exec, path)
-        .thread(0, 1, b"")
-        .module(path, build_id);
-    for offset in offsets {
-        let stack = tape.stack(0, &[offset]);
-        tape.alloc(0, 0x1000 * offset, 10, stack);
-    }
-    heap_of(tape.finish())
-}
-
-/// Every row as text.
-fn rows(heap: &Heap, options: Options, group: Group) -> (Vec<String>, Symbolizer) {
-    let symbolizer = Symbolizer::new(options);
-    let query = Query {
-        by: group.into(),
-        rows: 0,
-        ..Query::default()
-    };
-    let report = snapshot(heap, &heap.end(), &query, &symbolizer);
-    (report.rows.iter().map(|row| row.key.to_string()).collect(), symbolizer)
-}
+use support::TempDir;
 
 #[test]
 fn lines_and_inlined_functions_are_found() {
@@ -149,7 +77,10 @@ fn another_build_is_refused_by_name() {
         "{lines:?}"
     );
     let problem = symbolizer.coverage()[0].problem.clone().expect("it is refused");
-    assert!(problem.as_str().contains("recorded was 010203; refused"), "{problem}");
+    assert!(
+        problem.as_str().contains("expected was build-id 010203; refused"),
+        "{problem}"
+    );
     let known = build_id(&binary);
     let shown: String = known.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(problem.as_str().contains(&shown), "{problem}");
@@ -196,10 +127,12 @@ fn separate_debug_files_and_sysroots_are_searched() {
     let both = Options {
         sysroot: Some(sysroot.clone()),
         debug_dirs: vec![debug_dir.clone()],
+        ..Options::default()
     };
     let debug_only = Options {
         sysroot: None,
         debug_dirs: vec![debug_dir],
+        ..Options::default()
     };
     for options in [both, debug_only] {
         let (lines, _) = rows(&heap, options.clone(), Group::Line);
@@ -210,6 +143,7 @@ fn separate_debug_files_and_sysroots_are_searched() {
         Options {
             sysroot: Some(sysroot),
             debug_dirs: Vec::new(),
+            ..Options::default()
         },
         Group::Line,
     );

@@ -1,6 +1,7 @@
 //! Holding limits against what was measured.
 
 use super::budget::Fit;
+use super::nameless::Nameless;
 use super::site::{location, narrow};
 use super::verdict::{Finding, Guilty, Judged, Side};
 use super::{
@@ -20,10 +21,12 @@ const CHANGES: usize = 20;
 /// Holds limits against measurements.
 pub fn judge(new: &Summary, old: Option<&Summary>, budget: &Budget) -> Verdict {
     let matching = old.map(|old| Matching::of(&old.sites, &new.sites));
+    let nameless = old.map_or(Nameless::default(), |old| Nameless::of(old, new));
     let judge = Judge {
         new,
         old,
         matching: matching.as_ref(),
+        nameless: &nameless,
         band: Band {
             old_runs: old.map_or(1, |old| old.runs),
             new_runs: new.runs,
@@ -54,6 +57,7 @@ pub fn judge(new: &Summary, old: Option<&Summary>, budget: &Budget) -> Verdict {
             .max()
             .unwrap_or(Outcome::Unjudged),
         limits,
+        remarks: nameless.remarks(),
         changes: judge.changes(),
     }
 }
@@ -62,6 +66,7 @@ struct Judge<'a> {
     new: &'a Summary,
     old: Option<&'a Summary>,
     matching: Option<&'a Matching>,
+    nameless: &'a Nameless,
     band: Band,
 }
 
@@ -310,10 +315,11 @@ impl Judge<'_> {
             let after = total(metric, self.new, &pair.new);
             let more = after.mean() - before.mean();
             if more > 0.0 {
-                grown.push((more, more > self.band.width(&before, &after), pair));
+                let is_sure = more > self.band.width(&before, &after) && !self.may_be_old(old, pair, more);
+                grown.push((more, is_sure, pair));
             }
         }
-        // What noise explains is named only if there is nothing else.
+        // What noise explains, or what the baseline may have had, is named only if there is nothing else.
         if grown.iter().any(|(_, is_sure, _)| *is_sure) {
             grown.retain(|(_, is_sure, _)| *is_sure);
         }
@@ -328,8 +334,7 @@ impl Judge<'_> {
             let site = &self.new.sites[heaviest.copied().unwrap_or_default()];
             let was = pair.old.first().map(|&site| &old.sites[site]);
             let was = was.filter(|_| !matches!(pair.how, How::Same | How::Shifted));
-            let is_unsure = pair.how == How::New && more <= old.omitted_at_most as f64 && old.omitted_sites > 0;
-            let how = (!is_unsure).then_some(pair.how);
+            let how = (!self.may_be_old(old, pair, more)).then_some(pair.how);
             guilty(
                 site,
                 rounded(total(metric, self.new, &pair.new).mean()),
@@ -341,6 +346,17 @@ impl Judge<'_> {
         named.collect()
     }
 
+    /// Whether sites without a pair may only seem to be new: the baseline left such small ones out, or has no names for them.
+    fn may_be_old(&self, old: &Summary, pair: &Pair, more: f64) -> bool {
+        let is_omitted = old.omitted_sites > 0 && more <= old.omitted_at_most as f64;
+        pair.how == How::New
+            && (is_omitted
+                || pair
+                    .new
+                    .iter()
+                    .any(|&site| self.nameless.contains(&self.new.sites[site])))
+    }
+
     fn changes(&self) -> Vec<Finding> {
         let (Some(old), Some(matching)) = (self.old, self.matching) else {
             return Vec::new();
@@ -350,7 +366,12 @@ impl Judge<'_> {
         let moved = matching
             .pairs
             .iter()
-            .filter(|pair| !matches!(pair.how, How::Same | How::Shifted));
+            .filter(|pair| !matches!(pair.how, How::Same | How::Shifted))
+            .filter(|pair| match (pair.how, &pair.old[..], &pair.new[..]) {
+                (How::New, _, [site]) => !self.nameless.contains(&self.new.sites[*site]),
+                (How::Gone, [site], _) => !self.nameless.contains(&old.sites[*site]),
+                _ => true,
+            });
         let found = moved.map(|pair| Finding {
             how: pair.how,
             old: pair.old.iter().map(|&site| name(&old.sites[site])).collect(),

@@ -40,5 +40,7 @@ pub(super) fn junit(verdict: &Verdict, notes: &[String]) -> Result<String, Strin
     }
     let mut report = Report::new("heaptape check");
     report.add_test_suite(suite);
-    report.to_string().map_err(|error| error.to_string())
+    let xml = report.to_string().map_err(|error| error.to_string())?;
+    // The schema by which Jenkins reads has no number of skipped cases of the whole, only of a suite. None is ever skipped.
+    Ok(xml.replacen(" skipped=\"0\"", "", 1))
 }

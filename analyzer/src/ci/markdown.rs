@@ -12,7 +12,7 @@ pub(super) fn markdown(verdict: &Verdict, notes: &[String], flamegraph: Option<&
         Outcome::Broken => "❌",
     };
     let mut text = format!("### {word} Heap: {}\n\n", safe(&conclusion(verdict)));
-    for note in notes {
+    for note in notes.iter().chain(&verdict.remarks) {
         let _ = writeln!(text, "> {}\n", safe(note));
     }
     text.push_str("| | of | limit | measured |\n|---|---|---|---|\n");

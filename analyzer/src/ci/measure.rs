@@ -3,7 +3,7 @@
 use super::by_site::{type_name, BySite};
 use super::naming::Naming;
 use super::span;
-use super::stretch::stretches;
+use super::stretch::Spans;
 use super::{rss, Paths, Samples, Site, SpanRule, Summary, ThreadSummary, Totals};
 use crate::symbols::{Names, Resolver, View};
 use crate::table::{Heap, Item, Level, NEVER};
@@ -51,7 +51,7 @@ type Cells = HashMap<(StackIx, TypeIx), Cell, hashbrown::DefaultHashBuilder>;
 /// Measures a run.
 pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Summary {
     let mut summary = Summary::empty(program(heap), 1);
-    let all_spans = stretches(heap);
+    let marked = Spans::of(heap);
     let is_wanted = |name: &str| {
         wanted
             .rules
@@ -63,11 +63,12 @@ pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Sum
     };
     let mut stacks: HashSet<StackIx> = cells.keys().map(|&(stack, _)| stack).collect();
     if wanted.spans_only {
-        let spans = all_spans
+        let spans = marked
+            .by_name
             .iter()
             .filter(|(name, _)| is_wanted(name))
             .flat_map(|(_, spans)| spans);
-        spans.for_each(|stretch| stretch.survivors(heap, stretch.begin, |item| stacks.extend([item.stack])));
+        spans.for_each(|stretch| marked.survivors(stretch, stretch.begin, |item| stacks.extend([item.stack])));
     }
     let names = Names::of(heap, resolver, View::Merged, stacks);
     let mut naming = Naming::new(heap, &names, wanted.paths);
@@ -77,14 +78,14 @@ pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Sum
         summary.sites = sites(heap, cells, &mut naming);
         summary.threads = threads_by_name(heap, &threads);
     }
-    for (name, spans) in all_spans.iter().filter(|(name, _)| is_wanted(name)) {
+    for (name, spans) in marked.by_name.iter().filter(|(name, _)| is_wanted(name)) {
         let rule = wanted
             .rules
             .and_then(|rules| rules.iter().find(|rule| rule.is_about(name)));
         let warmup = rule.and_then(|rule| rule.warmup);
         summary
             .spans
-            .push(span::measure(heap, name, spans, warmup, &mut naming));
+            .push(span::measure(heap, &marked, name, spans, warmup, &mut naming));
     }
     summary
 }

@@ -6,7 +6,7 @@
 use super::by_site::{type_name, BySite};
 use super::naming::Naming;
 use super::site::{narrow, one_line};
-use super::stretch::Stretch;
+use super::stretch::{Spans, Stretch};
 use super::{Amount, Frame, Samples, SiteKey};
 use crate::table::{Heap, Item, Level};
 use crate::tape::StackIx;
@@ -79,6 +79,7 @@ const FEWEST: usize = 3;
 /// Measures all spans of a name. Of several the worst counts; `warmup` are left out at the beginning of each process.
 pub(super) fn measure(
     heap: &Heap,
+    marked: &Spans<'_>,
     name: &str,
     all: &[Stretch],
     warmup: Option<u64>,
@@ -107,29 +108,29 @@ pub(super) fn measure(
     };
     let alive_at_end = |stretch: &Stretch| {
         let mut level = Level::default();
-        stretch.survivors(heap, stretch.end, |item| level.add(heap.level(item)));
+        marked.survivors(stretch, stretch.end, |item| level.add(heap.level(item)));
         level
     };
     let mut part = |level: Level, collect: &Walk<'_>| SpanAmount {
         amount: Amount::from(level),
         sites: span_sites(heap, naming, collect),
     };
-    if let Some((level, stretch)) = worst(&|stretch| stretch.allocated(heap)) {
-        summary.allocated = part(level, &|visit| stretch.survivors(heap, stretch.begin, visit));
+    if let Some((level, ref stretch)) = worst(&|stretch| marked.allocated(stretch)) {
+        summary.allocated = part(level, &|visit| marked.survivors(stretch, stretch.begin, visit));
     }
-    if let Some((level, stretch)) = worst(&|stretch| stretch.peak(heap).1) {
-        let (cut, _) = stretch.peak(heap);
+    if let Some((level, ref stretch)) = worst(&|stretch| marked.peak(stretch).1) {
+        let (cut, _) = marked.peak(stretch);
         let born = heap.allocations.born_before(cut);
         summary.peak = part(level, &|visit| {
-            stretch.survivors(heap, cut, |item| {
+            marked.survivors(stretch, cut, |item| {
                 if (item.row as usize) < born {
                     visit(item);
                 }
             });
         });
     }
-    if let Some((level, stretch)) = worst(&alive_at_end) {
-        summary.left = part(level, &|visit| stretch.survivors(heap, stretch.end, visit));
+    if let Some((level, ref stretch)) = worst(&alive_at_end) {
+        summary.left = part(level, &|visit| marked.survivors(stretch, stretch.end, visit));
     }
     let growing: Vec<&Vec<Stretch>> = by_process.values().filter(|spans| spans.len() >= FEWEST).collect();
     let times: u64 = growing.iter().map(|spans| spans.len() as u64 - 1).sum();
@@ -139,7 +140,7 @@ pub(super) fn measure(
                 if let Some((last, before)) = spans.split_last() {
                     before
                         .iter()
-                        .for_each(|stretch| stretch.survivors(heap, last.end, &mut *visit));
+                        .for_each(|stretch| marked.survivors(stretch, last.end, &mut *visit));
                 }
             }
         };

@@ -1,7 +1,11 @@
-//! One span in a tape: from its `NAME:begin` to its `NAME:end`.
+//! The spans of a tape: each from its `NAME:begin` to its `NAME:end`.
+//!
+//! What marking them allocates in the program does not belong to them: from Python a marker takes a few small objects, of which some are alive at the
+//! instant that it marks.
 
 use crate::table::{Heap, Item, Level, NEVER};
-use heaptape_format::{EventNo, ProcessIx, ThreadIx};
+use crate::tape::{CodeInfo, PlaceKind, StackIx};
+use heaptape_format::{CodeIx, EventNo, ProcessIx, ThreadIx};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// One span.
@@ -14,8 +18,50 @@ pub(super) struct Stretch {
     thread: Option<ThreadIx>,
 }
 
-/// Every span of a tape that ended, by name, in the order of their ends.
-pub(super) fn stretches(heap: &Heap) -> BTreeMap<String, Vec<Stretch>> {
+/// Every span of a tape that ended.
+pub(super) struct Spans<'a> {
+    heap: &'a Heap,
+    /// By name, in the order of their ends.
+    pub by_name: BTreeMap<String, Vec<Stretch>>,
+    /// Stacks of what marks.
+    marking: HashSet<StackIx>,
+}
+
+/// The functions that mark, by file.
+const MARKING: [(&str, &[&str]); 2] = [
+    (
+        "heaptape.py",
+        &["mark", "_call", "__enter__", "__exit__", "__aenter__", "__aexit__"],
+    ),
+    ("pytest_heaptape.py", &["_span"]),
+];
+
+fn marks(code: &CodeInfo) -> bool {
+    // Names are qualified from Python 3.11 on.
+    let function = code.name.as_str().rsplit('.').next().unwrap_or_default();
+    let is_one = |(file, functions): &(&str, &[&str])| code.file.basename() == *file && functions.contains(&function);
+    MARKING.iter().any(is_one)
+}
+
+/// The stacks whose innermost Python frame is of a function that marks.
+fn marking(heap: &Heap) -> HashSet<StackIx> {
+    let codes = (0u32..).map(CodeIx).zip(&heap.catalog.codes);
+    let codes: HashSet<CodeIx> = codes.filter(|(_, code)| marks(code)).map(|(index, _)| index).collect();
+    let stacks = &heap.catalog.stacks;
+    if codes.is_empty() {
+        return HashSet::new();
+    }
+    let is_one = |stack: &StackIx| {
+        let python = stacks.frames(*stack).find_map(|frame| match stacks.kind(frame) {
+            PlaceKind::Python { code, .. } => Some(code),
+            _ => None,
+        });
+        python.is_some_and(|code| codes.contains(&code))
+    };
+    (0..stacks.len() as u32).map(StackIx).filter(is_one).collect()
+}
+
+fn stretches(heap: &Heap) -> BTreeMap<String, Vec<Stretch>> {
     let mut open: HashMap<(&str, ProcessIx, Option<ThreadIx>), Vec<EventNo>> = HashMap::new();
     let mut found: BTreeMap<String, Vec<Stretch>> = BTreeMap::new();
     for marker in &heap.catalog.markers {
@@ -50,16 +96,26 @@ pub(super) fn stretches(heap: &Heap) -> BTreeMap<String, Vec<Stretch>> {
     found
 }
 
-impl Stretch {
-    fn visit(&self, heap: &Heap, mut visit: impl FnMut(&Item)) {
-        let rows = heap.allocations.born_before(self.begin)..heap.allocations.born_before(self.end);
+impl<'a> Spans<'a> {
+    /// Those of a heap.
+    pub fn of(heap: &'a Heap) -> Spans<'a> {
+        Spans {
+            heap,
+            by_name: stretches(heap),
+            marking: marking(heap),
+        }
+    }
+
+    fn visit(&self, span: &Stretch, mut visit: impl FnMut(&Item)) {
+        let heap = self.heap;
+        let rows = heap.allocations.born_before(span.begin)..heap.allocations.born_before(span.end);
         for piece in heap.pieces(rows) {
             heap.visit(&piece, 0, |item| {
-                let is_own = match self.thread {
+                let is_own = match span.thread {
                     Some(thread) => item.thread == thread,
-                    None => heap.catalog.process_of(item.thread) == Some(self.process),
+                    None => heap.catalog.process_of(item.thread) == Some(span.process),
                 };
-                if is_own {
+                if is_own && !self.marking.contains(&item.stack) {
                     visit(item);
                 }
             });
@@ -67,15 +123,15 @@ impl Stretch {
     }
 
     /// All that was born in it.
-    pub fn allocated(&self, heap: &Heap) -> Level {
+    pub fn allocated(&self, span: &Stretch) -> Level {
         let mut level = Level::default();
-        self.visit(heap, |item| level.add(heap.level(item)));
+        self.visit(span, |item| level.add(self.heap.level(item)));
         level
     }
 
     /// Calls `visit` with what was born in it and not freed before `cut`.
-    pub fn survivors(&self, heap: &Heap, cut: EventNo, mut visit: impl FnMut(&Item)) {
-        self.visit(heap, |item| {
+    pub fn survivors(&self, span: &Stretch, cut: EventNo, mut visit: impl FnMut(&Item)) {
+        self.visit(span, |item| {
             if item.death >= cut.get() {
                 visit(item);
             }
@@ -83,18 +139,18 @@ impl Stretch {
     }
 
     /// The event after which most bytes of what was born in it were alive within it, and how many.
-    pub fn peak(&self, heap: &Heap) -> (EventNo, Level) {
+    pub fn peak(&self, span: &Stretch) -> (EventNo, Level) {
         let mut steps: Vec<(u64, bool, Level)> = Vec::new();
-        self.visit(heap, |item| {
-            let level = heap.level(item);
-            steps.push((heap.allocations.birth(item.row as usize).get(), true, level));
-            if item.death < self.end.get() && item.death != NEVER.get() {
+        self.visit(span, |item| {
+            let level = self.heap.level(item);
+            steps.push((self.heap.allocations.birth(item.row as usize).get(), true, level));
+            if item.death < span.end.get() && item.death != NEVER.get() {
                 steps.push((item.death, false, level));
             }
         });
         // A `realloc` is a death and a birth at one event, and one step.
         steps.sort_unstable_by_key(|&(event, is_birth, _)| (event, is_birth));
-        let (mut level, mut best) = (Level::default(), (self.begin, Level::default()));
+        let (mut level, mut best) = (Level::default(), (span.begin, Level::default()));
         for (index, &(event, is_birth, change)) in steps.iter().enumerate() {
             if is_birth {
                 level.add(change);

@@ -22,6 +22,9 @@ pub(super) fn text(verdict: &Verdict) -> String {
             let _ = writeln!(text, "  {}", change_line(change));
         }
     }
+    for remark in &verdict.remarks {
+        let _ = writeln!(text, "note: {remark}");
+    }
     text.push_str(&conclusion(verdict));
     text.push('\n');
     text

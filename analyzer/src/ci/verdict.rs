@@ -102,6 +102,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Each limit.
     pub limits: Vec<Judged>,
+    /// What keeps sites of the two sides from being compared.
+    pub remarks: Vec<String>,
     /// Sites that were recognised elsewhere, are new or gone: those that matter most first.
     pub changes: Vec<Finding>,
 }

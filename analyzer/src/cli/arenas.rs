@@ -1,9 +1,9 @@
 //! `arenas`.
 
 use super::args::{grouping, ArenasArgs, By};
-use super::load::{check, load_at, resolver, trust};
+use super::load::{check, load_at, resolver_of, trust};
 use super::output::print;
-use super::stats::{check_types, print_json, units};
+use super::stats::{check_question, print_json, units};
 use super::Failure;
 use crate::query::{self, Grouping, Query, TimeSpec};
 use crate::report::text_arenas;
@@ -27,8 +27,14 @@ pub(super) fn arenas(args: &ArenasArgs) -> Result<(), Failure> {
         rows: args.rows,
         ..Query::default()
     };
-    check_types(&query, &heap)?;
-    let report = query::arenas(&heap, &moment, args.below, &query, &*resolver(&args.symbols));
+    check_question(&query, &heap)?;
+    let report = query::arenas(
+        &heap,
+        &moment,
+        args.below,
+        &query,
+        &*resolver_of(&args.symbols, &args.reading)?,
+    );
     trust(&heap)?;
     if args.json {
         print_json("arenas", &report, &notes)

@@ -1,13 +1,27 @@
 //! The arguments as they are typed. Help, completions and man pages are made of this table.
 
+use super::epochs::EpochsArgs;
+use super::fragmentation::FragmentationArgs;
+use super::growth::GrowthArgs;
+use super::homes::HomesArgs;
+use super::lifetimes::LifetimesArgs;
+use super::load::Reading;
+use super::peak::PeakArgs;
+use super::realloc::ReallocArgs;
+use super::replay::ReplayArgs;
+use super::rss::RssArgs;
+use super::sizes::SizesArgs;
+use super::temporary::TemporaryArgs;
 use crate::index::IndexPlace;
-use crate::query::{Group, Grouping, Pattern, TimeSpec};
+use crate::query::{api, glob, time, Group, Grouping, Lifetime, Rule, TimeSpec};
+use crate::replay::default_memory;
 use crate::table::Domain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
 use heaptape_format::AllocApi;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const TIMES: &str = "\
 Times, behind the @ of a tape:
@@ -47,6 +61,14 @@ pub enum Command {
     },
     /// What is in a tape: program, duration, processes, modules, markers, losses
     Info(InfoArgs),
+    /// Whether the symbols of a tape are here
+    Symbols {
+        #[command(subcommand)]
+        action: SymbolsAction,
+    },
+    /// Write a copy of a tape that holds the names of all its frames, so that it reads the same anywhere
+    #[command(after_help = "Example:\n  heaptape symbolize svc.tape --sysroot /srv/sysroot -o svc.named.tape")]
+    Symbolize(SymbolizeArgs),
     /// Read every byte of a tape and list all damage; exit status 0 when it is whole, 1 when not
     Verify(VerifyArgs),
     /// Draw the heap over time
@@ -60,6 +82,16 @@ pub enum Command {
         after_help = "Examples:\n  heaptape diff svc.tape@10m @50m\n  heaptape diff old.tape@peak new.tape@peak --by function"
     )]
     Diff(DiffArgs),
+    /// The live heap of a recording that goes on, and what has changed since the last look; q ends it
+    #[command(
+        after_help = "Examples:\n  heaptape follow svc.tape --by function\n  heaptape follow tcp://127.0.0.1:7357"
+    )]
+    Follow(FollowArgs),
+    /// Receive a tape that a recorder sends from a device: record --to tcp://HOST:PORT
+    #[command(
+        after_help = "Examples:\n  heaptape receive -o svc.tape\n  heaptape receive -o svc.tape --listen 0.0.0.0:7357\n  heaptape receive -o svc.tape --add rest.tape\nNothing is encrypted, and whoever can connect can send: for a network that is not trusted, tunnel it (ssh -R 7357:localhost:7357 device), or record -o - over ssh."
+    )]
+    Receive(ReceiveArgs),
     /// What was allocated and never freed
     #[command(after_help = "Example:\n  heaptape leaks svc.tape --born 10m..20m --alive-at 50m")]
     Leaks(LeaksArgs),
@@ -68,6 +100,45 @@ pub enum Command {
     /// Which memory Python's object allocator holds mapped, and what lives in it: why the resident set does not fall
     #[command(after_help = "Example:\n  heaptape arenas svc.tape@50m --below 10")]
     Arenas(ArenasArgs),
+    /// What was alive when most was: the exact peak
+    #[command(after_help = "Example:\n  heaptape peak svc.tape --include lib:libsqlite3*")]
+    Peak(PeakArgs),
+    /// Which sites allocate only to free at once
+    #[command(after_help = "Examples:\n  heaptape temporary svc.tape\n  heaptape temporary svc.tape --within 1ms")]
+    Temporary(TemporaryArgs),
+    /// How long blocks live, site by site
+    Lifetimes(LifetimesArgs),
+    /// How large blocks are: all of the recording, or those alive at an instant
+    #[command(after_help = "Example:\n  heaptape sizes svc.tape@peak")]
+    Sizes(SizesArgs),
+    /// Which sites grow over the run: leaks told from warm-up and caches
+    #[command(after_help = "Example:\n  heaptape growth svc.tape --limit 64MiB")]
+    Growth(GrowthArgs),
+    /// What every round of work leaves behind: born in one span of a marker, alive some spans later
+    #[command(after_help = "Example:\n  heaptape epochs svc.tape --marker request")]
+    Epochs(EpochsArgs),
+    /// What every thread allocated
+    Threads(HomesArgs),
+    /// The processes as a tree, with what each allocated and inherited
+    Processes(HomesArgs),
+    /// How blocks grow by realloc, and what is copied for it
+    Realloc(ReallocArgs),
+    /// How live blocks lie in the address space: how full their pages are, and the holes between them
+    #[command(after_help = "Example:\n  heaptape fragmentation svc.tape@50m")]
+    Fragmentation(FragmentationArgs),
+    /// The heap beside the resident set, as far as it was sampled
+    Rss(RssArgs),
+    /// Perform the recorded allocations with other allocators, or other settings, and measure time and memory
+    #[command(
+        after_help = "Example:\n  heaptape replay svc.tape --preload libjemalloc.so.2 --env GLIBC_TUNABLES=glibc.malloc.arena_max=1"
+    )]
+    Replay(ReplayArgs),
+    /// What `replay` starts
+    #[command(hide = true)]
+    PerformCalls {
+        /// What is to be known beforehand
+        stage: String,
+    },
     /// Draw a flame graph as SVG
     #[command(
         after_help = "Examples:\n  heaptape flamegraph svc.tape@peak\n  heaptape flamegraph svc.tape --between 10m..20m -o new.svg\n  heaptape flamegraph --diff svc.tape@10m svc.tape@50m"
@@ -124,15 +195,22 @@ pub struct ReadingArgs {
     /// Replay the tape, and neither use nor write an index of it
     #[arg(long)]
     pub no_index: bool,
+    /// Memory to read a tape in, what does not fit being kept on disk meanwhile; and most live bytes that `replay` performs [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = heaptape_collector::cli::bytes)]
+    pub memory: Option<u64>,
 }
 
 impl ReadingArgs {
-    /// Where the index is.
-    pub fn place(&self) -> IndexPlace {
-        match &self.index_dir {
+    /// Where the index is, and how a tape is replayed that has none.
+    pub(super) fn place(&self) -> Reading {
+        let index = match &self.index_dir {
             _ if self.no_index => IndexPlace::Nowhere,
             Some(folder) => IndexPlace::Folder(folder.clone()),
             None => IndexPlace::Beside,
+        };
+        Reading {
+            index,
+            memory: self.memory.unwrap_or_else(default_memory),
         }
     }
 }
@@ -144,14 +222,17 @@ pub struct UnitsArg {
     pub bytes: bool,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct SymbolArgs {
     /// A copy of the device's file system, in which modules are looked up
     #[arg(long, value_name = "DIR")]
     pub sysroot: Option<PathBuf>,
-    /// A folder with debug files (a .build-id tree, or files by name); may be repeated
+    /// A folder with debug files (a .build-id tree at any depth, a copy of the file system, or files by name); may be repeated
     #[arg(long, value_name = "DIR")]
     pub debug_dir: Vec<PathBuf>,
+    /// Ask the servers in DEBUGINFOD_URLS for what is not found here
+    #[arg(long)]
+    pub debuginfod: bool,
     /// Look up no names: every frame is a module and an offset
     #[arg(long)]
     pub no_symbols: bool,
@@ -159,13 +240,14 @@ pub struct SymbolArgs {
 
 #[derive(Args, Debug)]
 pub struct FilterArgs {
-    /// Only allocations whose frame matches: GLOB, file:GLOB, func:GLOB or lib:GLOB; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub include: Vec<Pattern>,
-    /// No allocations whose frame matches; may be repeated
-    #[arg(long, value_name = "GLOB")]
-    pub exclude: Vec<Pattern>,
-    /// Hold --include and --exclude against every frame of a stack, not only the one shown
+    /// Only what this says, may be repeated: GLOB, file:GLOB, func:GLOB or lib:GLOB of its frame; thread:, process:, type:, domain:, api:, size:MIN..MAX,
+    /// lifetime:MIN..MAX or born:A..B
+    #[arg(long, value_name = "RULE")]
+    pub include: Vec<Rule>,
+    /// Nothing that this says; may be repeated
+    #[arg(long, value_name = "RULE")]
+    pub exclude: Vec<Rule>,
+    /// Hold patterns against every frame of a stack, not only the one shown
     #[arg(long)]
     pub all_frames: bool,
     /// Only this thread: its id or a glob on its name; may be repeated
@@ -180,6 +262,15 @@ pub struct FilterArgs {
     /// Only blocks of at most this size
     #[arg(long, value_name = "SIZE", value_parser = heaptape_collector::cli::bytes)]
     pub max_size: Option<u64>,
+    /// Only blocks that lived at least so long: #EVENTS, bytes allocated meanwhile (64KiB), or time (10ms)
+    #[arg(long, value_name = "LIFETIME")]
+    pub min_lifetime: Option<Lifetime>,
+    /// Only blocks that were freed after at most so long
+    #[arg(long, value_name = "LIFETIME")]
+    pub max_lifetime: Option<Lifetime>,
+    /// Only blocks born in this span; either end may be left out
+    #[arg(long, value_name = "A..B", value_parser = span)]
+    pub born: Option<Span>,
     /// Only this entry point (malloc, calloc, realloc, ...); may be repeated
     #[arg(long, value_name = "NAME", value_parser = api)]
     pub api: Vec<AllocApi>,
@@ -247,6 +338,8 @@ pub enum By {
     Traceback,
     /// Function
     Function,
+    /// Coroutine or callback that asyncio's event loop ran
+    Coroutine,
     /// Module
     Library,
     /// Thread
@@ -270,6 +363,7 @@ impl By {
             By::File => Group::File,
             By::Traceback => Group::Traceback,
             By::Function => Group::Function,
+            By::Coroutine => Group::Coroutine,
             By::Library => Group::Library,
             By::Thread => Group::Thread,
             By::Process => Group::Process,
@@ -348,6 +442,46 @@ pub struct InfoArgs {
     pub reading: ReadingArgs,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum SymbolsAction {
+    /// List every module: found, missing or of another build, and what share of frames and bytes has names. Exit status 0 when all is found, 1 when not
+    #[command(
+        after_help = "Example:\n  heaptape symbols check svc.tape --sysroot /srv/sysroot --debug-dir /srv/debug"
+    )]
+    Check(SymbolsCheckArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct SymbolsCheckArgs {
+    /// The tape
+    #[arg(value_name = "FILE")]
+    pub tape: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct SymbolizeArgs {
+    /// The tape
+    #[arg(value_name = "FILE")]
+    pub tape: PathBuf,
+    /// The copy with names
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Overwrite an existing file
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+    #[command(flatten)]
+    pub reading: ReadingArgs,
+}
+
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
     /// The tape
@@ -386,8 +520,56 @@ pub struct SnapshotArgs {
     /// The tape and the instant (the end when none is named)
     #[arg(value_name = "FILE[@TIME]")]
     pub tape: String,
+    /// What was freed before full history begins, by stack, of a tape whose beginning was folded away
+    #[arg(long)]
+    pub freed: bool,
     #[command(flatten)]
     pub query: QueryArgs,
+}
+
+/// Seconds between two looks.
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds: Option<f64> = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected a number of seconds from 0.1 to 86400".into())
+}
+
+#[derive(Args, Debug)]
+pub struct FollowArgs {
+    /// The tape; or where to listen for one that a device sends (`record --to`), which is kept in a temporary file for as long as this runs
+    #[arg(value_name = "FILE|tcp://HOST:PORT")]
+    pub tape: PathBuf,
+    #[command(flatten)]
+    pub by: ByArg,
+    /// Most rows to print; 0 for all
+    #[arg(short = 'n', long = "rows", value_name = "N", default_value = "20")]
+    pub rows: usize,
+    /// Look again after so many seconds, at least 0.1
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub interval: Duration,
+    #[command(flatten)]
+    pub units: UnitsArg,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct ReceiveArgs {
+    /// The tape to write, which ends with the recording; or a folder for any number of tapes. A tape that was received in part is gone on with
+    #[arg(short, long, value_name = "FILE|FOLDER")]
+    pub output: PathBuf,
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7357")]
+    pub listen: String,
+    /// Overwrite a file that is no part of the tape
+    #[arg(long)]
+    pub force: bool,
+    /// Do not listen: add what a recorder could not send, and has left in this file
+    #[arg(long, value_name = "FILE", conflicts_with = "listen")]
+    pub add: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -407,12 +589,12 @@ pub struct LeaksArgs {
     /// The tape
     #[arg(value_name = "FILE")]
     pub tape: PathBuf,
-    /// Only what was born in this span; either end may be left out
-    #[arg(long, value_name = "A..B", value_parser = span)]
-    pub born: Option<Span>,
     /// What was alive at this instant, instead of what was never freed
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub alive_at: Option<TimeSpec>,
+    /// A file of known leaks, as LeakSanitizer reads it: leak:PATTERN on each line
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Option<PathBuf>,
     #[command(flatten)]
     pub query: QueryArgs,
 }
@@ -546,8 +728,8 @@ pub struct SummarizeArgs {
     /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,
-    /// Sites to keep, those that matter most; 0 for all
-    #[arg(long, value_name = "N", default_value = "100")]
+    /// Sites to keep, those that matter most: some 1.5 KB each; 0 for all
+    #[arg(long, value_name = "N", default_value = "50")]
     pub sites: usize,
     #[command(flatten)]
     pub paths: PathArgs,
@@ -577,7 +759,10 @@ pub struct CheckArgs {
     /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,
-    /// Where a differential flame graph can be found, for a link in markdown
+    /// Draw the run's sites as a flame graph (SVG), coloured by what they have more or less than in the baseline
+    #[arg(long, value_name = "FILE")]
+    pub draw: Option<PathBuf>,
+    /// Where that can be found, for a link in markdown [default: the file beside it]
     #[arg(long, value_name = "URL")]
     pub flamegraph: Option<String>,
     /// Compare with a baseline of a program of another name
@@ -619,22 +804,8 @@ pub struct Span {
     pub until: TimeSpec,
 }
 
-/// An instant, with or without its `@`.
-fn time(text: &str) -> Result<TimeSpec, String> {
-    text.strip_prefix('@')
-        .unwrap_or(text)
-        .parse()
-        .map_err(|error: crate::query::NotATime| error.to_string())
-}
-
-fn span(text: &str) -> Result<Span, String> {
-    let (from, until) = text
-        .split_once("..")
-        .ok_or("expected A..B, for example 10m..20m or @marker:ready..@end")?;
-    Ok(Span {
-        from: if from.is_empty() { TimeSpec::Start } else { time(from)? },
-        until: if until.is_empty() { TimeSpec::End } else { time(until)? },
-    })
+pub fn span(text: &str) -> Result<Span, String> {
+    crate::query::span(text).map(|(from, until)| Span { from, until })
 }
 
 fn remap(text: &str) -> Result<(String, String), String> {
@@ -642,20 +813,6 @@ fn remap(text: &str) -> Result<(String, String), String> {
         .split_once('=')
         .ok_or("expected OLD=NEW, for example /build/app=src")?;
     Ok((old.to_owned(), new.to_owned()))
-}
-
-fn glob(text: &str) -> Result<GlobMatcher, String> {
-    match Glob::new(text) {
-        Ok(glob) => Ok(glob.compile_matcher()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn api(text: &str) -> Result<AllocApi, String> {
-    AllocApi::ALL.into_iter().find(|api| api.name() == text).ok_or_else(|| {
-        let names: Vec<&str> = AllocApi::ALL.iter().map(|api| api.name()).collect();
-        format!("expected one of {}", names.join(", "))
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use super::args::CheckArgs;
 use super::output::{print, write, wrote};
 use super::summarize::Runs;
 use super::Failure;
-use crate::ci::{judge, Budget, Form, Outcome, Summary};
+use crate::ci::{judge, picture, Budget, Form, Outcome, Summary};
+use crate::report::flamegraph;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,7 +32,7 @@ fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
         symbols: &args.symbols,
         reading: &args.reading,
         rules: Some(&budget.spans),
-        spans_only: budget.program.is_empty() && budget.sites.is_empty(),
+        spans_only: budget.program.is_empty() && budget.sites.is_empty() && args.draw.is_none(),
         unfinished: args.unfinished,
     };
     let new = runs.read(&args.runs)?;
@@ -53,9 +54,18 @@ fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     }
     let verdict = judge(&new, old.as_ref(), &budget);
     let notes: Vec<String> = new.notes.iter().map(ToString::to_string).collect();
+    if let Some(file) = &args.draw {
+        let (flame, options) = picture(&new, old.as_ref(), &verdict);
+        let svg = flamegraph(&flame, &options).map_err(Failure::Failed)?;
+        write(file, &svg, args.force)?;
+        wrote(file);
+    }
+    let beside = args.draw.as_ref().and_then(|file| file.file_name());
+    let beside = beside.map(|name| name.to_string_lossy().into_owned());
+    let link = args.flamegraph.as_ref().or(beside.as_ref());
     let text = args
         .format
-        .write(&verdict, &notes, args.flamegraph.as_deref())
+        .write(&verdict, &notes, link.map(String::as_str))
         .map_err(Failure::Failed)?;
     if args.output == Path::new("-") {
         print(&text)?;

@@ -3,11 +3,12 @@
 use super::args::{DiffArgs, ReadingArgs};
 use super::load::{check, load, parse, resolve, resolver, trust};
 use super::output::print_difference;
-use super::stats::{check_types, find_sources, layout, print_json, query_of};
+use super::stats::{check_question, find_sources, layout, print_json, query_of};
 use super::Failure;
 use crate::query::{self, TapeTime, TimeSpec};
 use crate::report::text_diff;
 use crate::table::{Heap, Moment};
+use crate::tape::is_tape;
 use std::path::Path;
 
 /// Two states, of one tape or two.
@@ -23,7 +24,7 @@ impl Pair {
     pub(super) fn load(old: &str, new: &str, reading: &ReadingArgs) -> Result<Pair, Failure> {
         let old = parse(old)?;
         let new = match new.strip_prefix('@') {
-            Some(time) if !Path::new(new).is_file() => TapeTime {
+            Some(time) if !is_tape(Path::new(new)) => TapeTime {
                 file: old.file.clone(),
                 time: Some(time.parse()?),
             },
@@ -85,14 +86,9 @@ pub(super) fn diff(args: &DiffArgs) -> Result<(), Failure> {
     let pair = Pair::load(&args.old, &args.new, &args.query.scope.reading)?;
     let notes = pair.check(&args.query.scope.reading)?;
     for (heap, _) in [pair.older(), pair.newer()] {
-        check_types(&query, heap)?;
+        check_question(&query, heap)?;
     }
-    let mut report = query::diff(
-        pair.older(),
-        pair.newer(),
-        &query,
-        &*resolver(&args.query.scope.symbols),
-    );
+    let mut report = query::diff(pair.older(), pair.newer(), &query, &*resolver(&args.query.scope)?);
     pair.trust()?;
     find_sources(&args.query, &report.by, report.rows.iter_mut().map(|row| &mut row.key));
     if args.query.json {

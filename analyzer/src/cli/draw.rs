@@ -4,7 +4,7 @@ use super::args::{FlamegraphArgs, TimelineArgs};
 use super::compare::Pair;
 use super::load::{check, load, load_at, resolver, trust};
 use super::output::{print, write, wrote};
-use super::stats::{check_types, filter_query, print_json, resolve, units};
+use super::stats::{check_question, filter_query, print_json, resolve, units};
 use super::Failure;
 use crate::query::{self, Instant, Measure, Span, TimeSpec};
 use crate::report::{columns, flamegraph as draw, plot, text_instant, timeline_svg, FlameOptions};
@@ -25,8 +25,8 @@ pub(super) fn timeline(args: &TimelineArgs) -> Result<(), Failure> {
         None => columns(width()),
     };
     let query = filter_query(&args.scope.filter);
-    check_types(&query, &heap)?;
-    let timeline = query::timeline(&heap, &query, points, &*resolver(&args.scope.symbols));
+    check_question(&query, &heap)?;
+    let timeline = query::timeline(&heap, &query, points, &*resolver(&args.scope)?);
     trust(&heap)?;
     if args.json {
         return print_json("timeline", &timeline, &notes);
@@ -51,14 +51,14 @@ pub(super) fn width() -> usize {
 pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
     let query = filter_query(&args.scope.filter);
     let measure = if args.blocks { Measure::Blocks } else { Measure::Bytes };
-    let resolver = resolver(&args.scope.symbols);
+    let resolver = resolver(&args.scope)?;
     let at = |heap: &Heap, moment: &Moment| text_instant(&Instant::of(heap, moment));
     let (flame, options, tape) = match (&args.diff[..], &args.tape) {
         ([old, new], _) => {
             let pair = Pair::load(old, new, &args.scope.reading)?;
             pair.check(&args.scope.reading)?;
             for (heap, _) in [pair.older(), pair.newer()] {
-                check_types(&query, heap)?;
+                check_question(&query, heap)?;
             }
             let flame = query::flame_diff(pair.older(), pair.newer(), &query, &*resolver);
             pair.trust()?;
@@ -79,7 +79,7 @@ pub(super) fn flamegraph(args: &FlamegraphArgs) -> Result<(), Failure> {
         (_, Some(tape)) => {
             let (heap, moment) = load_at(tape, TimeSpec::End, &args.scope.reading)?;
             check(&heap, &args.scope.reading)?;
-            check_types(&query, &heap)?;
+            check_question(&query, &heap)?;
             let (span, subtitle) = match &args.between {
                 Some(span) => {
                     let (from, until) = resolve(span, &heap)?;

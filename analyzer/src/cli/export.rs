@@ -3,7 +3,7 @@
 use super::args::{ExportArgs, Format};
 use super::load::{check, load_at, resolver, trust};
 use super::output::{write, wrote};
-use super::stats::{check_types, filter_query};
+use super::stats::{check_question, filter_query};
 use super::Failure;
 use crate::query::{self, Measure, Query, Span, TimeSpec};
 use crate::report::{csv_statistics, folded, json};
@@ -15,8 +15,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Failure> {
     };
     let (heap, moment) = load_at(&args.tape, TimeSpec::End, &args.scope.reading)?;
     let notes = check(&heap, &args.scope.reading)?;
-    check_types(&query, &heap)?;
-    let resolver = resolver(&args.scope.symbols);
+    check_question(&query, &heap)?;
+    let resolver = resolver(&args.scope)?;
     let statistics = || query::snapshot(&heap, &moment, &query, &*resolver);
     let text = match args.format {
         Format::Folded => folded(

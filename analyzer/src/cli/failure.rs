@@ -1,6 +1,6 @@
 //! How a command can end other than well.
 
-use crate::index::PlaceError;
+use crate::index::{OpenIndexError, PlaceError};
 use crate::query::{BadPattern, NoSuchTime, NotATime};
 use crate::tape::OpenError;
 use crate::text::escape_message;
@@ -51,6 +51,12 @@ impl Failure {
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}
+
+impl From<OpenIndexError> for Failure {
+    fn from(error: OpenIndexError) -> Failure {
         Failure::Failed(error.to_string())
     }
 }

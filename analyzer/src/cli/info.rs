@@ -1,23 +1,25 @@
 //! `info`: what is in a tape.
 
 use super::args::InfoArgs;
-use super::load::{check, load, trust};
+use super::load::{check, load, symbol_options, trust};
 use super::output::print;
 use super::stats::{print_json, units};
 use super::verify::ending;
 use super::Failure;
 use crate::query::{
-    domains, mapped, overview, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, SamplePoint,
+    domains, mapped, overview, unwinding, DomainRow, Domains, Instant, MappedRow, MarkerPoint, PeakPoint, SamplePoint,
+    Unwinding,
 };
 use crate::replay::loss_name;
 use crate::report::{elapsed, format_size, text_instant, Units};
-use crate::symbols::{Coverage, Options, Symbolizer};
+use crate::symbols::{Coverage, Symbolizer};
 use crate::table::{Counters, Domain, Heap, Level};
 use crate::text::Text;
 use heaptape_format::record::{ProcessEnd, ProcessOrigin};
 use heaptape_format::Ending;
 use heaptape_format::Micros;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Processes, modules and losses that text lists; `--json` lists all.
@@ -31,6 +33,8 @@ struct Info {
     host: Text,
     machine: Text,
     kernel: Text,
+    /// The C libraries of the processes.
+    libc: Vec<Text>,
     command: Vec<Text>,
     start: String,
     duration_micros: u64,
@@ -46,10 +50,14 @@ struct Info {
     /// By `--check-stacks`.
     stack_mismatches: Option<u64>,
     failed_calls: Option<u64>,
+    /// Processor time of the collector.
+    collector_cpu_micros: Option<u64>,
     stacks: usize,
     frames: usize,
     runtimes: Vec<RuntimeLine>,
     code_objects: usize,
+    /// Bytes of lists of code that programs made while they ran, which were not copied.
+    code_names_cut: u64,
     /// Names of types of objects.
     type_names: usize,
     domains: Domains,
@@ -59,6 +67,7 @@ struct Info {
     highest_rss: Option<SamplePoint>,
     processes: Vec<ProcessLine>,
     modules: Vec<Coverage>,
+    unwinding: Vec<Unwinding>,
     markers: Vec<MarkerPoint>,
     losses: Vec<LossLine>,
     damage: Vec<String>,
@@ -96,14 +105,10 @@ struct LossLine {
 pub(super) fn info(args: &InfoArgs) -> Result<(), Failure> {
     let heap = load(&args.tape, &args.reading.place())?;
     let notes = check(&heap, &args.reading)?;
-    let options = Options {
-        sysroot: args.symbols.sysroot.clone(),
-        debug_dirs: args.symbols.debug_dir.clone(),
-    };
     let modules = if args.symbols.no_symbols {
         Vec::new()
     } else {
-        Symbolizer::new(options).survey(&heap)
+        Symbolizer::new(symbol_options(&args.symbols, &args.reading)?).survey(&heap)
     };
     let info = gather(&heap, modules);
     trust(&heap)?;
@@ -133,6 +138,7 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
         host: Text::new(&header.host),
         machine: Text::new(&header.machine),
         kernel: Text::new(&header.kernel),
+        libc: libraries(heap),
         command: header.command.iter().map(|arg| Text::from_bytes(arg)).collect(),
         start: crate::report::wall_clock(header, Micros(0)),
         duration_micros: heap.duration().get(),
@@ -146,6 +152,7 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
         truncated_stacks: end.map(|end| end.truncated_stacks),
         stack_mismatches: end.and_then(|end| end.stack_mismatches),
         failed_calls: end.map(|end| end.failed_calls),
+        collector_cpu_micros: end.map(|end| end.collector_cpu.get()),
         stacks: heap.catalog.stacks.len(),
         frames: heap.catalog.stacks.frame_count(),
         runtimes: heap
@@ -164,6 +171,12 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
             })
             .collect(),
         code_objects: heap.catalog.codes.len(),
+        code_names_cut: heap
+            .catalog
+            .names
+            .cut
+            .values()
+            .fold(0, |sum, &bytes| sum.saturating_add(bytes)),
         type_names: heap.catalog.types.len() - 1,
         domains: domains(heap),
         peak: line.peak,
@@ -194,6 +207,7 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
             })
             .collect(),
         modules,
+        unwinding: unwinding(heap),
         markers: line.markers,
         losses: heap
             .catalog
@@ -215,6 +229,13 @@ fn gather(heap: &Heap, modules: Vec<Coverage>) -> Info {
             .map(|damage| Text::new(&damage.to_string()).to_string())
             .collect(),
     }
+}
+
+/// The C libraries of all processes that tell, each once.
+fn libraries(heap: &Heap) -> Vec<Text> {
+    let told = heap.catalog.processes.iter().map(|process| &process.libc);
+    let distinct: BTreeSet<&Text> = told.filter(|name| !name.as_str().is_empty()).collect();
+    distinct.into_iter().cloned().collect()
 }
 
 fn end_text(end: ProcessEnd) -> String {
@@ -246,7 +267,9 @@ fn text(info: &Info, units: Units) -> String {
         ),
     );
     line("command", command.join(" "));
-    line("machine", format!("{}, {}, {}", info.host, info.machine, info.kernel));
+    let libc: Vec<&str> = info.libc.iter().map(Text::as_str).collect();
+    let machine = [info.host.as_str(), info.machine.as_str(), info.kernel.as_str()];
+    line("machine", [&machine[..], &libc].concat().join(", "));
     line("start", info.start.clone());
     line("duration", elapsed(Micros(info.duration_micros)));
     line("ending", info.ending.clone());
@@ -265,7 +288,7 @@ fn text(info: &Info, units: Units) -> String {
             counters.frees,
             counters
                 .allocations
-                .saturating_sub(counters.frees + counters.lost_frees)
+                .saturating_sub(counters.frees.saturating_add(counters.lost_frees))
         ),
     );
     for (count, what) in [
@@ -340,6 +363,10 @@ fn text(info: &Info, units: Units) -> String {
             "",
             format!("every stack was checked: {count} differed from a full walk"),
         );
+    }
+    if info.code_names_cut > 0 {
+        let cut = format_size(u128::from(info.code_names_cut), units);
+        line("", format!("{cut} of names of code made at run time were not copied"));
     }
     python(info, units, &mut line);
     if let Some(bytes) = info.sampled_bytes {
@@ -443,6 +470,7 @@ fn lists(info: &Info, units: Units, text: &mut String) {
         let _ = writeln!(text, "\nmodules ({})", info.modules.len());
         for module in info.modules.iter().take(MOST_LISTED) {
             let state = match (&module.problem, &module.debug_file, &module.file) {
+                (None, _, _) if module.is_frozen => "names are in the tape".to_owned(),
                 (Some(problem), _, _) => problem.to_string(),
                 (None, Some(debug), Some(file)) if debug == file => "symbols and lines".to_owned(),
                 (None, Some(debug), _) => format!("lines from {debug}"),
@@ -452,16 +480,17 @@ fn lists(info: &Info, units: Units, text: &mut String) {
         }
         more(info.modules.len(), text);
     }
+    stack_ends(&info.unwinding, text);
     if !info.markers.is_empty() {
         let _ = writeln!(text, "\nmarkers ({})", info.markers.len());
         for marker in info.markers.iter().take(MOST_LISTED) {
             let _ = writeln!(
                 text,
-                "  {}#{} at {}: {} live",
+                "  {}#{} at {}: {}",
                 marker.name,
                 marker.number,
                 text_instant(&marker.at),
-                format_size(marker.live.size, units)
+                crate::report::live_at(marker, units)
             );
         }
         more(info.markers.len(), text);
@@ -485,6 +514,40 @@ fn lists(info: &Info, units: Units, text: &mut String) {
         }
         more(info.damage.len(), text);
     }
+}
+
+/// Modules without unwind tables, and those in which stacks end; nothing when all stacks are whole and all modules have tables.
+fn stack_ends(unwinding: &[Unwinding], text: &mut String) {
+    let rows: Vec<&Unwinding> = unwinding
+        .iter()
+        .filter(|row| row.places > 0 || row.cut.count > 0 || row.tables == Some(false))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        text,
+        "\nstacks are not whole, or by frame pointers only ({} module(s))",
+        rows.len()
+    );
+    for row in rows.iter().take(MOST_LISTED) {
+        let name = row.module.as_ref().map_or("no module", Text::as_str);
+        let ends = match row.places {
+            0 if row.cut.count > 0 => format!(": no native frame of {} block(s)", row.cut.count),
+            0 => String::new(),
+            places => format!(", stacks end here: {places} place(s), {} block(s)", row.cut.count),
+        };
+        let tables = match (row.tables, row.places) {
+            (Some(false), 0) => "no unwind tables: followed by frame pointers, where there are any",
+            (Some(false), _) => "no unwind tables",
+            (Some(true), _) => "not covered by its unwind tables",
+            (None, _) if row.module.is_none() => "",
+            (None, _) => "unwind tables not known",
+        };
+        let colon = if tables.is_empty() { "" } else { ": " };
+        let _ = writeln!(text, "  {name}{colon}{tables}{ends}");
+    }
+    more(rows.len(), text);
 }
 
 fn more(all: usize, text: &mut String) {

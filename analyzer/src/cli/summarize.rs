@@ -1,10 +1,11 @@
 //! `summarize`, and reading what `check` compares.
 
 use super::args::{PathArgs, ReadingArgs, SummarizeArgs, SymbolArgs};
-use super::load::{load, resolver, trust};
+use super::load::{load, resolver_of, trust};
 use super::output::{write, wrote};
 use super::Failure;
 use crate::ci::{measure, merge, Paths, SpanRule, Summary, Wanted};
+use crate::tape::is_tape;
 use crate::text::{escape_message, Text};
 use std::fs::File;
 use std::io::Read;
@@ -44,16 +45,20 @@ impl Runs<'_> {
             rules: self.rules,
             spans_only: self.spans_only,
         };
-        let mut summary = measure(&heap, &wanted, &*resolver(self.symbols));
+        let mut summary = measure(&heap, &wanted, &*resolver_of(self.symbols, self.reading)?);
         trust(&heap)?;
-        let notes = if self.unfinished {
+        let mut notes = if self.unfinished {
             heap.notes_so_far()
         } else {
             heap.notes()
         };
+        let mut remarks = heap.remarks();
+        if heap.catalog.folded.is_some() {
+            // Sums over the whole run, its peak and its spans are not known.
+            notes.append(&mut remarks);
+        }
         let name = format!("{}: ", heap.name);
-        let remark = heap.remark();
-        for note in notes.iter().chain(&remark) {
+        for note in notes.iter().chain(&remarks) {
             anstream::eprintln!("warning: {}", escape_message(note));
         }
         // A summary says nothing of where its tape lay.
@@ -67,6 +72,10 @@ impl Runs<'_> {
 
 /// The content of a file that looks like a summary; `None` for a tape, or what may be one.
 fn summary_bytes(file: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    if !file.is_file() && is_tape(file) {
+        // The files of a recording.
+        return Ok(None);
+    }
     let failed = |error: std::io::Error| Failure::Failed(format!("{}: {error}", file.display()));
     let mut opened = File::open(file).map_err(failed)?;
     let mut bytes = Vec::new();

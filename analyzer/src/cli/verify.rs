@@ -1,11 +1,10 @@
 //! `verify`: every block read, all damage listed.
 
 use super::args::VerifyArgs;
-use super::load::load;
+use super::load::{load, Reading};
 use super::output::print;
 use super::stats::print_json;
 use super::Failure;
-use crate::index::IndexPlace;
 use crate::table::Heap;
 use crate::text::Text;
 use heaptape_format::Ending;
@@ -42,7 +41,7 @@ struct DamageEntry {
 }
 
 pub(super) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let heap = load(&args.tape, &IndexPlace::Nowhere)?;
+    let heap = load(&args.tape, &Reading::replayed())?;
     let verdict = judge(&heap);
     if args.json {
         print_json("verify", &verdict, &[])?;

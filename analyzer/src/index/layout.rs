@@ -4,12 +4,12 @@
 //! it is and what its checksum is; a file that was not finished has no head. Columns have a checksum for every [`crate::table::PIECE`] numbers.
 
 use super::stamp::Stamp;
-use crate::table::{Counters, InheritedDeath, Level, MappingRow, Run, Wide};
+use crate::table::{Counters, InheritedDeath, Level, MappingRow, Run, Totals, Wide};
 use heaptape_format::EventNo;
 use serde::{Deserialize, Serialize};
 
 /// How the file begins. The last byte is the version of this layout.
-pub(super) const MAGIC: [u8; 8] = *b"HTINDEX\x01";
+pub(super) const MAGIC: [u8; 8] = *b"HTINDEX\x06";
 /// Magic, offset and length of the rest, its checksum, and that of these bytes.
 pub(super) const HEAD: usize = 64;
 /// Columns begin at multiples of this.
@@ -74,6 +74,7 @@ pub(super) struct Rest {
     pub stamp: Stamp,
     pub counters: Counters,
     pub peak: Option<(EventNo, Level)>,
+    pub totals: Totals,
     pub base: Vec<u64>,
     pub birth: ColumnPlace,
     pub death: ColumnPlace,
@@ -95,6 +96,7 @@ pub(super) struct Rest {
     pub mark_steps: ColumnPlace,
     pub steps: ColumnPlace,
     pub strata: Vec<StratumPlace>,
+    pub lives: ColumnPlace,
     /// Offsets of the blocks of events that could not be read.
     pub broken: Vec<u64>,
 }

@@ -52,6 +52,29 @@ impl IndexPlace {
         }
     }
 
+    /// Folders for what does not fit into memory while a tape is replayed, the best first.
+    pub fn folders(&self, tape: &Path) -> Vec<PathBuf> {
+        let beside = tape.parent().map(|folder| match folder {
+            folder if folder.as_os_str().is_empty() => PathBuf::from("."),
+            folder => folder.to_owned(),
+        });
+        let named = match self {
+            IndexPlace::Folder(folder) => Some(folder.clone()),
+            IndexPlace::Beside | IndexPlace::Nowhere => None,
+        };
+        let others = [beside, cache_folder(), Some(std::env::temp_dir())];
+        named.into_iter().chain(others.into_iter().flatten()).collect()
+    }
+
+    /// The folder for what is kept besides indexes and belongs to no single tape.
+    pub fn shared_folder(&self) -> Option<PathBuf> {
+        match self {
+            IndexPlace::Beside => cache_folder(),
+            IndexPlace::Folder(folder) => Some(folder.clone()),
+            IndexPlace::Nowhere => None,
+        }
+    }
+
     /// Writes to the first of some files that can be written.
     pub(super) fn write(
         &self,

@@ -5,7 +5,8 @@ use super::layout::{ColumnPlace, Head, Rest, StratumPlace};
 use super::stamp::Stamp;
 use crate::replay::gaps;
 use crate::table::{
-    Allocations, Clock, Column, FileColumn, Heap, Mappings, Number, Run, Scale, Strata, Stratum, Wide, PIECE, STRATA,
+    Allocations, Clock, Column, FileColumn, Heap, Lives, Mappings, Number, Run, Scale, Strata, Stratum, Wide, PIECE,
+    STRATA,
 };
 use crate::tape::{Catalog, Tape};
 use crate::text::Text;
@@ -61,8 +62,9 @@ pub fn read(tape: &Tape, name: &str, path: &Path) -> Result<Heap, Unusable> {
         bytes: &bytes,
         catalog: &catalog,
     };
-    let heap = reader.tables(&rest).ok_or(Unusable::Damaged)?;
-    let (allocations, clock, strata) = heap;
+    let tables = reader.tables(&rest).ok_or(Unusable::Damaged)?;
+    let (allocations, clock, strata) = tables;
+    let lives = reader.lives(&rest).ok_or(Unusable::Damaged)?;
     let heap = Heap {
         name: Text::new(name),
         gaps: gaps(&damage, &catalog),
@@ -77,7 +79,9 @@ pub fn read(tape: &Tape, name: &str, path: &Path) -> Result<Heap, Unusable> {
         ending: tape.scan().ending.clone(),
         file_length: tape.length(),
         peak: OnceLock::from(rest.peak),
+        totals: OnceLock::from(rest.totals),
         strata: Some(strata),
+        lives: Some(lives),
         index: Some(bytes),
     };
     Ok(heap)
@@ -102,7 +106,7 @@ fn broken_blocks(tape: &Tape, offsets: &[u64]) -> Result<Vec<Damage>, Unusable> 
         let found = blocks.binary_search_by_key(offset, |block| block.offset);
         let block = found.map(|at| &blocks[at]).map_err(|_| Unusable::Damaged)?;
         match read_events(tape.source(), block, &mut columns) {
-            Err(damage) if block.kind == BlockKind::Events => Ok(damage),
+            Err(damage) if matches!(block.kind, BlockKind::Events | BlockKind::Keyframe) => Ok(damage),
             // It was a failure of the medium, perhaps.
             _ => Err(Unusable::Stale),
         }
@@ -147,7 +151,9 @@ impl Reader<'_> {
             && rest.mappings.iter().all(|row| row.stack.0 <= self.highest_stack())
             && rest.base.len() == rows.div_ceil(PIECE)
             && rest.base.is_sorted_by(|a, b| a < b)
-            && rest.strata.len() == STRATA;
+            && rest.strata.len() == STRATA
+            && rest.peak.is_none_or(|(_, level)| level.is_possible(rows))
+            && rest.totals.level().is_possible(rows);
         if !are_lists {
             return None;
         }
@@ -188,6 +194,11 @@ impl Reader<'_> {
         })
     }
 
+    fn lives(&self, rest: &Rest) -> Option<Lives> {
+        let length = usize::try_from(rest.lives.numbers).ok()?;
+        Some(Lives::in_bytes(self.column(&rest.lives, length, u8::MAX)?))
+    }
+
     fn clock(&self, rest: &Rest) -> Option<Clock> {
         let is_run = |run: &Run| {
             run.first_event.get().checked_add(u64::from(run.events)).is_some()
@@ -207,5 +218,153 @@ impl Reader<'_> {
             mark_steps: self.column(&rest.mark_steps, marks, u64::MAX)?,
             steps: self.column(&rest.steps, steps, u8::MAX)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::layout::{ALIGN, HEAD};
+    use super::super::write;
+    use super::*;
+    use crate::query::{lifetimes, Group, Query};
+    use crate::replay::{replay_within, Limits};
+    use crate::symbols::NoSymbols;
+    use crate::table::{Alike, Level, MOST_GROUPS};
+    use heaptape_format::record::{End, Header, Process, ProcessOrigin, Record, Thread};
+    use heaptape_format::{
+        Address, AllocApi, Bytes, Event, Micros, Op, ProcessIx, StackId, ThreadIx, Writer, WriterOptions,
+    };
+    use std::fs::File;
+
+    /// A tape of some blocks that two threads allocate in turn, and that are never freed.
+    fn tape() -> Tape {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&Header::default(), WriterOptions::default(), &mut bytes);
+        let process = Process {
+            pid: 1,
+            parent_pid: 0,
+            origin: ProcessOrigin::Exec,
+            exe: b"/bin/program".to_vec(),
+            command: Vec::new(),
+        };
+        writer.record(Micros(0), Record::Process(process));
+        for tid in 1..3 {
+            let thread = Thread {
+                process: ProcessIx(0),
+                tid,
+                name: Vec::new(),
+            };
+            writer.record(Micros(0), Record::Thread(thread));
+        }
+        for number in 0..9u64 {
+            let op = Op::Alloc {
+                api: AllocApi::Malloc,
+                address: Address(0x1000 + number * 32),
+                size: Bytes(10 + number),
+                stack: StackId::ROOT,
+            };
+            let event = Event {
+                time: Micros(number),
+                thread: ThreadIx(number as u32 % 2),
+                op,
+            };
+            writer.event(&event, &mut bytes);
+        }
+        writer.finish(&End::default(), &mut bytes);
+        Tape::from_source(Box::new(bytes), Path::new("test.tape")).expect("it is a tape")
+    }
+
+    /// An index file with a good checksum, whatever is in it.
+    fn file_of(mut columns: Vec<u8>, rest: &Rest) -> Vec<u8> {
+        let rest = postcard::to_allocvec(rest).expect("it can be written");
+        let head = Head {
+            offset: columns.len() as u64,
+            length: rest.len() as u64,
+            checksum: crc32fast::hash(&rest),
+        };
+        columns[..HEAD].copy_from_slice(&head.to_bytes());
+        columns.extend(rest);
+        columns
+    }
+
+    #[test]
+    fn threads_are_told_apart_unless_that_makes_too_many_groups() {
+        let replayed = replay_within(&tape(), "test.tape", &Limits::none(), true, &|_, _| ());
+        let mut heap = replayed.expect("there is no bound");
+        let groups = |heap: &Heap| -> Vec<(bool, u64)> {
+            let alike = heap.alike().expect("it has groups").iter();
+            alike.map(|one| (one.has_thread(), one.level.count)).collect()
+        };
+        let answers = |heap: &Heap| {
+            let by_thread = Query {
+                by: Group::Thread.into(),
+                ..Query::default()
+            };
+            let mut of_one = Query::default();
+            of_one.filter.only.threads.push("2".into());
+            [by_thread, of_one, Query::default()].map(|query| lifetimes(heap, &query, &NoSymbols).table)
+        };
+        let by_rows = answers(&heap);
+        assert_eq!(by_rows[0].rows.len(), 2);
+        assert_eq!(
+            [by_rows[1].total.allocated.count, by_rows[2].total.allocated.count],
+            [4, 9]
+        );
+        for (most, expected) in [(2, vec![(true, 5), (true, 4)]), (1, vec![(false, 9)])] {
+            heap.lives = Some(Lives::of(&heap, most));
+            assert_eq!(groups(&heap), expected);
+            assert_eq!(answers(&heap), by_rows);
+        }
+    }
+
+    #[test]
+    fn sums_that_the_rows_cannot_add_up_to_are_refused_even_with_good_checksums() {
+        let tape = tape();
+        let replayed = replay_within(&tape, "test.tape", &Limits::none(), true, &|_, _| ());
+        let mut heap = replayed.expect("there is no bound");
+        heap.lives = Some(Lives::of(&heap, 0));
+        assert!(heap.alike().is_none(), "there are more groups than none");
+        heap.lives = Some(Lives::of(&heap, MOST_GROUPS));
+        let path = std::env::temp_dir().join(format!("heaptape-sums-{}.idx", std::process::id()));
+        write(&tape, &heap, &mut File::create(&path).expect("it can be made")).expect("it can be written");
+        let good = std::fs::read(&path).expect("it is there");
+        let head = Head::from_bytes(&good).expect("it is whole");
+        let columns = &good[..head.offset as usize];
+        let with = |change: &dyn Fn(&mut Rest), columns: &[u8]| {
+            let mut rest: Rest = postcard::from_bytes(&good[head.offset as usize..]).expect("it is whole");
+            change(&mut rest);
+            std::fs::write(&path, file_of(columns.to_vec(), &rest)).expect("it can be written");
+            read(&tape, "test.tape", &path)
+        };
+        let heap = with(&|_| (), columns).expect("nothing is wrong");
+        let alike = heap.alike().expect("it has groups").to_vec();
+        assert_eq!(alike.iter().map(|one| one.level.count).sum::<u64>(), 9);
+        let much = Level {
+            size: 1,
+            count: u64::MAX,
+        };
+        let huge = Level {
+            size: u128::MAX,
+            count: 1,
+        };
+        for wrong in [much, huge] {
+            assert!(with(&|rest| rest.totals.of[0][0] = wrong, columns).is_err());
+            assert!(with(&|rest| rest.peak = rest.peak.map(|(event, _)| (event, wrong)), columns).is_err());
+            let mut groups: Vec<Alike> = alike.clone();
+            groups[0].level = wrong;
+            let bytes = postcard::to_allocvec(&groups).expect("it can be written");
+            let mut columns = columns.to_vec();
+            columns.resize(columns.len().next_multiple_of(ALIGN as usize), 0);
+            let place = |rest: &mut Rest| {
+                rest.lives = ColumnPlace {
+                    start: columns.len() as u64,
+                    numbers: bytes.len() as u64,
+                    checksums: vec![crc32fast::hash(&bytes)],
+                };
+            };
+            let heap = with(&place, &[&columns[..], &bytes[..]].concat()).expect("it is looked at later");
+            assert!(heap.alike().is_none() && heap.index_is_bad());
+        }
+        std::fs::remove_file(&path).expect("it is there");
     }
 }

@@ -7,17 +7,30 @@ use crate::tape::Tape;
 use heaptape_format::{BlockKind, EventNo};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
+
+/// Pieces of a column that are written before their memory is given back.
+const RELEASED: usize = 128;
 
 /// A file in the making.
 struct Output<'a> {
     file: &'a mut File,
     at: u64,
+    /// Whether what is written is given up in the heap.
+    uses_up: bool,
 }
 
 impl Output<'_> {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.at += bytes.len() as u64;
         self.file.write_all(bytes)
+    }
+
+    fn written<T: Number>(&self, column: &Column<T>, numbers: Range<usize>) {
+        column.release();
+        if self.uses_up {
+            column.discard(numbers);
+        }
     }
 
     fn column<T: Number>(&mut self, column: &Column<T>) -> io::Result<ColumnPlace> {
@@ -33,7 +46,14 @@ impl Output<'_> {
             let bytes: &[u8] = bytemuck::cast_slice(&numbers[..numbers.len().min(column.len() - piece * PIECE)]);
             place.checksums.push(crc32fast::hash(bytes));
             self.put(bytes)?;
+            if piece % RELEASED == RELEASED - 1 {
+                self.written(column, (piece + 1 - RELEASED) * PIECE..(piece + 1) * PIECE);
+            }
         }
+        self.written(
+            column,
+            column.len() / (RELEASED * PIECE) * (RELEASED * PIECE)..column.len(),
+        );
         Ok(place)
     }
 }
@@ -43,6 +63,11 @@ impl Output<'_> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write(tape: &Tape, heap: &Heap, file: &mut File) -> io::Result<()> {
+    write_out(tape, heap, file, false)
+}
+
+/// The same; with `uses_up`, what of the heap lies on disk is given up as it is written, so that it is not there twice. Nothing can be asked of such a heap afterwards.
+pub(super) fn write_out(tape: &Tape, heap: &Heap, file: &mut File, uses_up: bool) -> io::Result<()> {
     if cfg!(target_endian = "big") {
         return Err(io::Error::other(
             "an index is little-endian, and so must be the machine",
@@ -51,9 +76,10 @@ pub fn write(tape: &Tape, heap: &Heap, file: &mut File) -> io::Result<()> {
     let is_events = |offset: u64| {
         let blocks = &tape.scan().blocks;
         let found = blocks.binary_search_by_key(&offset, |block| block.offset);
-        found.is_ok_and(|at| blocks[at].kind == BlockKind::Events)
+        found.is_ok_and(|at| matches!(blocks[at].kind, BlockKind::Events | BlockKind::Keyframe))
     };
-    let mut out = Output { file, at: 0 };
+    let (peak, totals) = (heap.peak(), *heap.totals());
+    let mut out = Output { file, at: 0, uses_up };
     out.put(&[0; HEAD])?;
     let (rows, clock) = (&heap.allocations, &heap.clock);
     let strata = heap.strata.iter().flat_map(|strata| &strata.0);
@@ -73,9 +99,8 @@ pub fn write(tape: &Tape, heap: &Heap, file: &mut File) -> io::Result<()> {
     let rest = Rest {
         stamp: Stamp::of(tape),
         counters: heap.counters,
-        peak: heap
-            .peak()
-            .map(|(moment, level)| (EventNo(moment.cut.get().saturating_sub(1)), level)),
+        peak: peak.map(|(moment, level)| (EventNo(moment.cut.get().saturating_sub(1)), level)),
+        totals,
         base: rows.base.clone(),
         birth: out.column(&rows.birth)?,
         death: out.column(&rows.death)?,
@@ -97,6 +122,10 @@ pub fn write(tape: &Tape, heap: &Heap, file: &mut File) -> io::Result<()> {
         mark_steps: out.column(&clock.mark_steps)?,
         steps: out.column(&clock.steps)?,
         strata,
+        lives: match &heap.lives {
+            Some(lives) => out.column(&lives.bytes)?,
+            None => ColumnPlace::default(),
+        },
         broken: heap
             .damage
             .iter()

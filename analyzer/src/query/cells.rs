@@ -1,13 +1,10 @@
-//! The group-by that all statistics share: rows of the table summed by stack and one more property.
+//! Sums of bytes and blocks.
 
 use super::filter::RowFilter;
-use super::group::Facts;
+use super::tally::{tally, Tallies, Tally};
 use super::{Filter, Grouping};
 use crate::table::{Heap, Item, Level, Moment, Piece};
-use crate::tape::StackIx;
-use hashbrown::HashMap;
 use heaptape_format::ProcessIx;
-use rayon::prelude::*;
 
 /// A sum over rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,68 +21,17 @@ impl Cell {
             self.doubtful.add(block);
         }
     }
+}
 
-    pub(crate) fn merge(&mut self, other: &Cell) {
+impl Tally for Cell {
+    fn merge(&mut self, other: &Cell) {
         self.all.add(other.all);
         self.doubtful.add(other.doubtful);
     }
 }
 
 /// Sums by stack and by what else the grouping needs.
-pub(crate) type Cells = HashMap<(StackIx, Facts), Cell>;
-
-/// No sum yet.
-const NONE: u32 = u32::MAX;
-
-/// Sums in the making. The usual grouping needs no hash: every stack has a place.
-struct Sums<'a> {
-    by: &'a Grouping,
-    /// By stack, which of `sums` is its own; for a grouping by stack alone.
-    places: Vec<u32>,
-    sums: Vec<(StackIx, Cell)>,
-    others: Cells,
-}
-
-impl<'a> Sums<'a> {
-    fn new(heap: &Heap, by: &'a Grouping) -> Sums<'a> {
-        let stacks = if by.is_by_stack_alone() {
-            heap.catalog.stacks.len()
-        } else {
-            0
-        };
-        Sums {
-            by,
-            places: vec![NONE; stacks],
-            sums: Vec::new(),
-            others: Cells::new(),
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, item: &Item, process: Option<ProcessIx>, block: Level, is_doubtful: bool) {
-        let cell = match self.places.get_mut(item.stack.0 as usize) {
-            Some(place) => {
-                if *place == NONE {
-                    *place = self.sums.len() as u32;
-                    self.sums.push((item.stack, Cell::default()));
-                }
-                &mut self.sums[*place as usize].1
-            }
-            None => {
-                let facts = self.by.facts(item, process);
-                self.others.entry((item.stack, facts)).or_default()
-            }
-        };
-        cell.add(block, is_doubtful);
-    }
-
-    fn finish(mut self) -> Cells {
-        let sums = self.sums.into_iter();
-        self.others
-            .extend(sums.map(|(stack, cell)| ((stack, Facts::default()), cell)));
-        self.others
-    }
-}
+pub(crate) type Cells = Tallies<Cell>;
 
 /// Sums the rows of some pieces, of those that were not freed before an event, that `keep` accepts.
 pub(crate) fn sum_pieces(
@@ -96,28 +42,15 @@ pub(crate) fn sum_pieces(
     keep: impl Fn(&Item) -> bool + Sync,
     is_doubtful: impl Fn(u32) -> bool + Sync,
 ) -> Cells {
-    pieces
-        .par_iter()
-        .fold(
-            || Sums::new(heap, by),
-            |mut sums, piece| {
-                heap.visit(piece, not_before, |item| {
-                    if keep(item) {
-                        let process = heap.catalog.process_of(item.thread);
-                        sums.add(item, process, heap.level(item), is_doubtful(item.row));
-                    }
-                });
-                sums
-            },
-        )
-        .map(Sums::finish)
-        .reduce(Cells::new, |a, b| {
-            let (mut into, from) = if a.len() < b.len() { (b, a) } else { (a, b) };
-            for (key, cell) in from {
-                into.entry(key).or_default().merge(&cell);
-            }
-            into
-        })
+    tally(
+        heap,
+        pieces,
+        not_before,
+        by,
+        || (),
+        |(), item| keep(item).then_some(()),
+        |cell: &mut Cell, item, ()| cell.add(heap.level(item), is_doubtful(item.row)),
+    )
 }
 
 /// Sums what is alive at a moment.

@@ -2,6 +2,7 @@
 
 use super::cells::{sum_live, Cell};
 use super::stats::{gather, key_fields};
+use super::tally::Tally;
 use super::{Grouping, Instant, Key, Query, TypeShare};
 use crate::symbols::Resolver;
 use crate::table::{Heap, Level, Moment};

@@ -27,49 +27,51 @@ pub struct Domains {
     pub types_at_end: TypeShare,
 }
 
-/// What is summed up.
+/// What is alive at the end.
 #[derive(Clone, Default)]
 struct Sums {
-    /// By domain: allocated, and alive at the end.
-    levels: [(Level, Level); Domain::ALL.len()],
+    /// By domain.
+    levels: [Level; Domain::ALL.len()],
     types: TypeShare,
-    types_at_end: TypeShare,
 }
 
 /// Sums the whole recording by allocator.
 pub fn domains(heap: &Heap) -> Domains {
     let end = heap.end();
-    let sums = heap
-        .pieces(0..heap.allocations.len())
+    let at_end = heap
+        .candidates(end.cut)
         .par_iter()
         .fold(Sums::default, |mut sums, piece| {
-            heap.visit(piece, 0, |item| {
-                let level = heap.level(item);
-                let kind = Kind::of_item(item);
-                let (allocated, at_end) = &mut sums.levels[Domain::of(item.marks.api()) as usize];
-                allocated.add(level);
-                sums.types.add(kind, level);
-                if item.death >= end.cut.get() && heap.is_home_alive(item.thread, &end) {
-                    at_end.add(level);
-                    sums.types_at_end.add(kind, level);
+            heap.visit(piece, end.cut.get(), |item| {
+                if heap.is_home_alive(item.thread, &end) {
+                    let level = heap.level(item);
+                    sums.levels[Domain::of(item.marks.api()) as usize].add(level);
+                    sums.types.add(Kind::of_item(item), level);
                 }
             });
             sums
         })
         .reduce(Sums::default, |mut sums, other| {
             for (into, from) in sums.levels.iter_mut().zip(other.levels) {
-                into.0.add(from.0);
-                into.1.add(from.1);
+                into.add(from);
             }
             sums.types.merge(other.types);
-            sums.types_at_end.merge(other.types_at_end);
             sums
         });
-    let rows = Domain::ALL.into_iter().zip(sums.levels);
-    let rows = rows.map(|(domain, (allocated, end))| DomainRow { domain, allocated, end });
+    let mut types = TypeShare::default();
+    let mut rows = Vec::new();
+    for ((domain, [untyped, typed]), end) in Domain::ALL.into_iter().zip(heap.totals().of).zip(at_end.levels) {
+        types.add(Kind::Untyped(domain), untyped);
+        types.objects.add(typed);
+        let mut allocated = untyped;
+        allocated.add(typed);
+        if allocated.count > 0 {
+            rows.push(DomainRow { domain, allocated, end });
+        }
+    }
     Domains {
-        rows: rows.filter(|row| row.allocated.count > 0).collect(),
-        types: sums.types,
-        types_at_end: sums.types_at_end,
+        rows,
+        types,
+        types_at_end: at_end.types,
     }
 }

@@ -1,10 +1,12 @@
-//! Which allocations a question is about.
+//! Which allocations a question is about: patterns on frames, and selections of rows.
 
+use super::lifetime::Measured;
+use super::selection::{Selection, Tests};
 use crate::symbols::Place;
-use crate::table::{Domain, Heap, Item};
+use crate::table::{Alike, Heap, Item};
 use crate::text::Text;
 use globset::{Glob, GlobMatcher};
-use heaptape_format::{AllocApi, ProcessIx};
+use heaptape_format::ProcessIx;
 use std::fmt;
 use std::str::FromStr;
 
@@ -60,6 +62,10 @@ impl FromStr for Pattern {
             // C++ names hold colons themselves.
             _ => (Field::Any, text),
         };
+        let (field, glob) = match glob.strip_prefix(':') {
+            Some(_) => (Field::Any, text),
+            None => (field, glob),
+        };
         let glob = Glob::new(glob)
             .map_err(|error| BadPattern {
                 message: error.to_string(),
@@ -113,20 +119,10 @@ pub struct Filter {
     pub exclude: Vec<Pattern>,
     /// Hold patterns against every frame of the stack (one match is enough) instead of the frame that is shown.
     pub all_frames: bool,
-    /// If any: thread ids or globs on thread names.
-    pub threads: Vec<String>,
-    /// If any: process ids or globs on executables.
-    pub processes: Vec<String>,
-    /// Smallest block, bytes.
-    pub min_size: u64,
-    /// Largest block, bytes.
-    pub max_size: Option<u64>,
-    /// If any: entry points.
-    pub apis: Vec<AllocApi>,
-    /// If any: allocators.
-    pub domains: Vec<Domain>,
-    /// If any: globs on the names of types of objects; a block without one does not match.
-    pub types: Vec<GlobMatcher>,
+    /// Of every list that is not empty, an entry must match.
+    pub only: Selection,
+    /// Of no list may an entry match.
+    pub without: Selection,
     /// Count what a forked process inherited as its own, too.
     pub inherited: bool,
 }
@@ -135,6 +131,22 @@ impl Filter {
     /// Whether stacks matter.
     pub fn has_patterns(&self) -> bool {
         !self.include.is_empty() || !self.exclude.is_empty()
+    }
+
+    /// Whether it accepts every row.
+    pub fn is_open(&self) -> bool {
+        !self.has_patterns() && self.only.is_empty() && self.without.is_empty()
+    }
+
+    /// Whether types of objects matter.
+    pub fn asks_for_types(&self) -> bool {
+        !self.only.types.is_empty() || !self.without.types.is_empty()
+    }
+
+    /// Whether any rule is about lives measured in this.
+    pub fn asks_for_lives_in(&self, measured: Measured) -> bool {
+        let mut lives = self.only.lifetimes.iter().chain(&self.without.lifetimes);
+        lives.any(|lives| lives.measured == measured)
     }
 
     /// Whether the patterns accept a stack, given the places to look at.
@@ -156,97 +168,54 @@ impl Filter {
     }
 
     /// Prepares the part of the filter that concerns rows for one heap.
-    pub(crate) fn rows<'a>(&'a self, heap: &Heap) -> RowFilter<'a> {
-        let processes: Vec<bool> = heap
-            .catalog
-            .processes
-            .iter()
-            .map(|info| {
-                self.processes.is_empty()
-                    || self.processes.iter().any(|wanted| {
-                        wanted.parse() == Ok(info.pid)
-                            || is_glob_match(wanted, &[info.exe.as_str(), info.exe.basename()])
-                    })
-            })
-            .collect();
-        let threads =
-            heap.catalog
-                .threads
-                .iter()
-                .map(|info| {
-                    let process = processes
-                        .get(info.process.get() as usize)
-                        .copied()
-                        .unwrap_or(self.processes.is_empty());
-                    let thread = self.threads.is_empty()
-                        || self.threads.iter().any(|wanted| {
-                            wanted.parse() == Ok(info.tid) || is_glob_match(wanted, &[info.name.as_str()])
-                        });
-                    (process, thread)
-                })
-                .collect();
-        let apis = (0..=u8::MAX)
-            .map(|number| {
-                let domain = AllocApi::from_u8(number).map_or(Domain::Malloc, Domain::of);
-                (self.apis.is_empty() || self.apis.iter().any(|&api| api as u8 == number))
-                    && (self.domains.is_empty() || self.domains.contains(&domain))
-            })
-            .collect();
-        let is_type_wanted =
-            |name: &Text| !name.as_str().is_empty() && self.types.iter().any(|glob| glob.is_match(name.as_str()));
-        let kinds = heap.catalog.types.iter().map(is_type_wanted).collect();
+    pub(crate) fn rows<'a>(&'a self, heap: &'a Heap) -> RowFilter<'a> {
         RowFilter {
             filter: self,
-            processes,
-            threads,
-            apis,
-            kinds,
+            only: self.only.tests(heap),
+            without: self.without.tests(heap),
+            only_processes: self.only.processes_of(heap),
+            without_processes: self.without.processes_of(heap),
         }
     }
 }
 
-fn is_glob_match(glob: &str, texts: &[&str]) -> bool {
-    Glob::new(glob).is_ok_and(|glob| {
-        let glob = glob.compile_matcher();
-        texts.iter().any(|text| glob.is_match(text))
-    })
-}
-
-/// A filter on rows, with the selections of threads, processes and entry points looked up beforehand.
+/// A filter on rows, with the selections looked up beforehand.
 pub(crate) struct RowFilter<'a> {
     filter: &'a Filter,
-    processes: Vec<bool>,
-    /// By thread: whether its process and itself are wanted.
-    threads: Vec<(bool, bool)>,
-    apis: Vec<bool>,
-    /// By type.
-    kinds: Vec<bool>,
+    only: Tests<'a>,
+    without: Tests<'a>,
+    /// By process; `None` when it does not matter.
+    only_processes: Option<Vec<bool>>,
+    without_processes: Option<Vec<bool>>,
 }
 
 impl RowFilter<'_> {
     /// Whether a row is wanted.
+    #[inline]
     pub(crate) fn accepts(&self, item: &Item) -> bool {
-        let thread = item.thread;
-        let by_default = (self.filter.processes.is_empty(), self.filter.threads.is_empty());
-        let (process, thread) = self.threads.get(thread.get() as usize).copied().unwrap_or(by_default);
-        process && thread && self.accepts_block(item)
+        self.only.all(item) && !self.without.any(item)
+    }
+
+    /// Whether alike rows are wanted, all of them; `None` when some are and some are not, or when that cannot be told.
+    pub(crate) fn judge(&self, alike: &Alike) -> Option<bool> {
+        let item = alike.item();
+        let only = self.only.judge_all(alike, &item);
+        let without = self.without.judge_any(alike, &item);
+        match (only, without) {
+            (Some(false), _) | (_, Some(true)) => Some(false),
+            (Some(true), Some(false)) => Some(true),
+            _ => None,
+        }
     }
 
     /// Whether a row that another process inherited is wanted: the thread that allocated it is the parent's.
     pub(crate) fn accepts_inherited(&self, item: &Item) -> bool {
-        self.filter.threads.is_empty() && self.accepts_block(item)
+        self.filter.only.threads.is_empty() && self.only.all_of_block(item) && !self.without.any_of_block(item)
     }
 
     /// Whether a process is wanted.
     pub(crate) fn accepts_process(&self, process: ProcessIx) -> bool {
-        self.processes.get(process.get() as usize).copied().unwrap_or(false)
-    }
-
-    #[inline]
-    fn accepts_block(&self, item: &Item) -> bool {
-        item.size >= self.filter.min_size
-            && self.filter.max_size.is_none_or(|most| item.size <= most)
-            && self.apis[item.marks.api() as usize]
-            && (self.filter.types.is_empty() || self.kinds[item.kind.get() as usize])
+        let is_in = |list: &Vec<bool>| list.get(process.get() as usize).copied().unwrap_or(false);
+        self.only_processes.as_ref().is_none_or(is_in) && !self.without_processes.as_ref().is_some_and(is_in)
     }
 }

@@ -18,6 +18,8 @@ pub enum Group {
     Traceback,
     /// The function that is shown for a stack.
     Function,
+    /// The coroutine, or the callback, that an event loop of asyncio was running.
+    Coroutine,
     /// The module that is shown for a stack.
     Library,
     /// The thread that allocated.
@@ -36,11 +38,12 @@ pub enum Group {
 
 impl Group {
     /// All of them.
-    pub const ALL: [Group; 11] = [
+    pub const ALL: [Group; 12] = [
         Group::Line,
         Group::File,
         Group::Traceback,
         Group::Function,
+        Group::Coroutine,
         Group::Library,
         Group::Thread,
         Group::Process,
@@ -62,6 +65,7 @@ impl Group {
             Group::File => "file",
             Group::Traceback => "traceback",
             Group::Function => "function",
+            Group::Coroutine => "coroutine",
             Group::Library => "library",
             Group::Thread => "thread",
             Group::Process => "process",
@@ -75,7 +79,7 @@ impl Group {
     /// Bits of the fact that it needs of a row, besides the stack.
     const fn bits(self) -> u32 {
         match self {
-            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library => 0,
+            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Coroutine | Group::Library => 0,
             Group::Api | Group::Domain => 8,
             Group::Thread | Group::Process | Group::Type => 32,
             Group::Size => 64,
@@ -91,7 +95,7 @@ impl Group {
             Group::Domain => Domain::of(item.marks.api()) as u64,
             Group::Size => item.size,
             Group::Type => u64::from(Kind::of_item(item).number()),
-            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Library => 0,
+            Group::Line | Group::File | Group::Traceback | Group::Function | Group::Coroutine | Group::Library => 0,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What the allocations of a row have in common, in words.
 
+use super::coroutine::Coroutines;
 use super::group::{Facts, Grouping};
 use super::kind::Kind;
 use super::site::Sites;
@@ -136,6 +137,7 @@ pub(crate) struct Keys<'a> {
     by: &'a Grouping,
     view: View,
     pub(crate) sites: Sites<'a>,
+    coroutines: Coroutines<'a>,
     /// The labels of frames met so far: tracebacks share their texts.
     labels: HashMap<FrameIx, Vec<KeyFrame>>,
 }
@@ -148,6 +150,7 @@ impl<'a> Keys<'a> {
             by: &query.by,
             view: query.view,
             sites: Sites::new(heap, names, query.raw_frames),
+            coroutines: Coroutines::new(heap, names),
             labels: HashMap::new(),
         }
     }
@@ -177,6 +180,11 @@ impl<'a> Keys<'a> {
             name,
             ..Part::default()
         };
+        if group == Group::Coroutine {
+            let run = self.coroutines.find(stack).and_then(|run| run.function.as_ref());
+            let name = run.map_or("[outside asyncio]", |function| function.as_str());
+            return (named(name.to_owned()), None);
+        }
         let Some(site) = site else {
             return (named(self.view.nothing().to_owned()), None);
         };

@@ -1,13 +1,15 @@
 //! What was born in a span and never freed.
 
 use super::cells::sum_pieces;
-use super::stats::{gather, statistics};
-use super::{Instant, Query, Statistics};
+use super::stats::{statistics, Groups};
+use super::suppress::{Suppressed, Suppressions};
+use super::tally::gather_tallies;
+use super::{Group, Instant, Query, Statistics, TypeShare};
 use crate::symbols::Resolver;
 use crate::table::{Heap, Item, Moment, NEVER};
 
 /// Which blocks count as leaked.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LeakQuery {
     /// Born from here on; `None` is the start.
     pub born_from: Option<Moment>,
@@ -15,6 +17,8 @@ pub struct LeakQuery {
     pub born_until: Option<Moment>,
     /// Alive then. `None`: never freed, up to the end of its process or of the recording.
     pub alive_at: Option<Moment>,
+    /// Which of them are known and not to be reported.
+    pub suppressions: Suppressions,
 }
 
 /// What was born in a span and was alive later.
@@ -47,8 +51,20 @@ pub fn leaks(heap: &Heap, which: &LeakQuery, query: &Query, resolver: &dyn Resol
         |item| wanted.accepts(item) && is_leak(item),
         |row| heap.is_doubtful(row, &at),
     );
-    let groups = gather(heap, &cells, query, resolver);
-    let mut report = statistics(heap, &at, groups, query);
+    let mut types = query.by.groups().contains(&Group::Type).then(TypeShare::default);
+    let mut suppressed = Suppressed::new(&which.suppressions);
+    let looks = !which.suppressions.is_empty();
+    let by_key = gather_tallies(heap, &cells, query, resolver, looks, |names, stack, facts, cell| {
+        if looks && suppressed.matches(names.stack(heap, stack), cell.all) {
+            return false;
+        }
+        if let (Some(types), Some(kind)) = (&mut types, query.by.kind(facts)) {
+            types.add(kind, cell.all);
+        }
+        true
+    });
+    let mut report = statistics(heap, &at, Groups { by_key, types }, query);
+    report.suppressions = suppressed.finish();
     report.born_from = which.born_from.map(|moment| Instant::of(heap, &moment));
     report.born_until = which.born_until.map(|moment| Instant::of(heap, &moment));
     report

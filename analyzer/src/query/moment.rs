@@ -138,7 +138,7 @@ fn decimal(text: &str, scale: u64) -> Option<u64> {
 }
 
 /// `1h`, `10m30s`, `1.5s`, `250ms`.
-fn duration(text: &str) -> Option<Micros> {
+pub(super) fn duration(text: &str) -> Option<Micros> {
     let mut rest = text;
     let mut total: u64 = 0;
     let mut last_unit = u64::MAX;
@@ -188,8 +188,44 @@ impl TimeSpec {
     /// Finds the instant on a tape.
     ///
     /// # Errors
-    /// When it lies outside the recording, or no such marker was set.
+    /// When it lies outside the recording or what is known of it, or no such marker was set.
     pub fn resolve(&self, heap: &Heap) -> Result<Moment, NoSuchTime> {
+        if let (TimeSpec::Peak, Some(peak)) = (self, heap.folded_peak()) {
+            return Err(NoSuchTime {
+                message: format!(
+                    "{}; the peak, {} bytes, was reached before, at {}",
+                    heap.history(),
+                    peak.bytes,
+                    crate::report::elapsed(peak.time)
+                ),
+            });
+        }
+        let moment = self.resolve_birth(heap)?;
+        let start = heap.start();
+        if *self == TimeSpec::Start || moment.by_time && moment.cut < start.cut && moment.time >= start.time {
+            return Ok(Moment {
+                cut: moment.cut.max(start.cut),
+                time: moment.time.max(start.time),
+                ..moment
+            });
+        }
+        if moment.cut < start.cut {
+            return Err(NoSuchTime {
+                message: format!(
+                    "{}; the instant {} that was asked for lies before that, name a later one",
+                    heap.history(),
+                    crate::report::elapsed(moment.time)
+                ),
+            });
+        }
+        Ok(moment)
+    }
+
+    /// Finds an instant that only tells when something was born: what lives on is known by its birth, however long ago that was.
+    ///
+    /// # Errors
+    /// When it lies outside the recording, or no such marker was set.
+    pub fn resolve_birth(&self, heap: &Heap) -> Result<Moment, NoSuchTime> {
         let duration = heap.duration();
         let at = |time: Micros| Moment {
             cut: heap.clock.cut_at(time),
@@ -207,7 +243,11 @@ impl TimeSpec {
             })
         };
         match self {
-            TimeSpec::Start => Ok(heap.start()),
+            TimeSpec::Start => Ok(Moment {
+                cut: EventNo(0),
+                time: Micros(0),
+                by_time: false,
+            }),
             TimeSpec::End => Ok(heap.end()),
             TimeSpec::Peak => Ok(heap.peak().map_or_else(|| heap.start(), |(moment, _)| moment)),
             TimeSpec::After(time) if *time > duration => outside(format!(
@@ -236,7 +276,7 @@ impl TimeSpec {
                     None => outside("this wall-clock time is outside the recording".to_owned()),
                 }
             }
-            TimeSpec::Event(event) if *event > heap.clock.end_event() => outside(format!(
+            TimeSpec::Event(event) if *event > heap.end().cut => outside(format!(
                 "there is no event #{}, the last is #{}",
                 event.get(),
                 last_event(heap)
@@ -254,7 +294,7 @@ impl TimeSpec {
 }
 
 fn last_event(heap: &Heap) -> u64 {
-    heap.clock.end_event().get().saturating_sub(1)
+    heap.end().cut.get().saturating_sub(1)
 }
 
 fn marker(heap: &Heap, name: &str, number: usize) -> Result<Moment, NoSuchTime> {

@@ -1,9 +1,9 @@
 //! Statistics: rows of size and count, as tracemalloc has them.
 
 use super::cells::{Cell, Cells};
-use super::key::Keys;
 use super::site::Sites;
-use super::{Filter, Group, Grouping, Key, TypeShare};
+use super::tally::{gather_tallies, Tally};
+use super::{Filter, Group, Grouping, Key, SuppressionUse, TypeShare};
 use crate::report;
 use crate::symbols::{Names, Resolver, View};
 use crate::table::{Heap, Level, Moment};
@@ -122,6 +122,9 @@ pub struct Statistics {
     /// By type: how much of it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<TypeShare>,
+    /// For leaks: what was not reported, by suppression in the order of their file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suppressions: Vec<SuppressionUse>,
     /// Address space mapped at this instant, beside the heap: never part of the total.
     pub mapped: Level,
     /// Largest first: by size, count and key, all falling, as tracemalloc sorts.
@@ -139,37 +142,17 @@ pub(super) struct Groups {
     pub types: Option<TypeShare>,
 }
 
-/// Cells of a heap gathered under their keys; the patterns of the filter are applied here, where names are known.
+/// Cells of a heap gathered under their keys.
 pub(super) fn gather(heap: &Heap, cells: &Cells, query: &Query, resolver: &dyn Resolver) -> Groups {
-    let filter = &query.filter;
-    let needs_names = query.by.is_by_stack() || filter.has_patterns();
-    let stacks = cells.keys().map(|&(stack, _)| stack).filter(|_| needs_names);
-    let names = Names::of(heap, resolver, query.view, stacks);
-    let mut keys = Keys::new(heap, &names, query);
     let is_by_type = query.by.groups().contains(&Group::Type);
-    let mut groups = Groups {
-        by_key: HashMap::new(),
-        types: is_by_type.then(TypeShare::default),
-    };
-    for (&(stack, facts), cell) in cells {
-        if filter.has_patterns() && !is_accepted(heap, &names, filter, &mut keys.sites, stack) {
-            continue;
-        }
-        if let (Some(types), Some(kind)) = (&mut groups.types, query.by.kind(facts)) {
+    let mut types = is_by_type.then(TypeShare::default);
+    let by_key = gather_tallies(heap, cells, query, resolver, false, |_, _, facts, cell| {
+        if let (Some(types), Some(kind)) = (&mut types, query.by.kind(facts)) {
             types.add(kind, cell.all);
         }
-        let (key, function) = keys.key(stack, facts);
-        let (sum, shown) = groups
-            .by_key
-            .entry(key)
-            .or_insert_with(|| (Cell::default(), function.clone()));
-        sum.merge(cell);
-        // One line can lie in several functions (templates, inlining): the choice must not hang on the order of a hash map.
-        if function < *shown {
-            *shown = function;
-        }
-    }
-    groups
+        true
+    });
+    Groups { by_key, types }
 }
 
 /// Rows out of groups: sorted, cut to the number asked for, summed.
@@ -192,10 +175,13 @@ pub(super) fn statistics(heap: &Heap, at: &Moment, groups: Groups, query: &Query
     } else {
         query.rows.min(rows.len())
     };
-    let omitted = rows[kept..].iter().fold(Level::default(), |sum, row| Level {
-        size: sum.size + row.size,
-        count: sum.count + row.count,
-    });
+    let mut omitted = Level::default();
+    for row in &rows[kept..] {
+        omitted.add(Level {
+            size: row.size,
+            count: row.count,
+        });
+    }
     let omitted_rows = rows.len() - kept;
     rows.truncate(kept);
     Statistics {
@@ -207,11 +193,27 @@ pub(super) fn statistics(heap: &Heap, at: &Moment, groups: Groups, query: &Query
         total: total.all,
         unknown_after_gap: total.doubtful,
         types: groups.types,
+        suppressions: Vec::new(),
         mapped: super::snapshot::mapped_level(heap, at),
         rows,
         omitted_rows,
         omitted,
     }
+}
+
+/// The same for every stack that any row has.
+pub(super) fn accepted_anywhere(heap: &Heap, query: &Query, resolver: &dyn Resolver) -> Vec<bool> {
+    if !query.filter.has_patterns() {
+        return vec![true; heap.catalog.stacks.len()];
+    }
+    let stacks = || (0..heap.catalog.stacks.len() as u32).map(StackIx);
+    let mut is_used = vec![false; stacks().len()];
+    for piece in heap.pieces(0..heap.allocations.len()) {
+        heap.visit(&piece, 0, |item| is_used[item.stack.0 as usize] = true);
+    }
+    let used = || stacks().filter(|stack| is_used[stack.0 as usize]);
+    let names = Names::of(heap, resolver, query.view, used());
+    accepted_stacks(heap, &names, query, used())
 }
 
 /// By stack, whether the filter's patterns accept it. Everything is accepted when there are none.
@@ -232,7 +234,7 @@ pub(super) fn accepted_stacks(
     accepted
 }
 
-fn is_accepted(heap: &Heap, names: &Names, filter: &Filter, sites: &mut Sites<'_>, stack: StackIx) -> bool {
+pub(super) fn is_accepted(heap: &Heap, names: &Names, filter: &Filter, sites: &mut Sites<'_>, stack: StackIx) -> bool {
     if filter.all_frames {
         filter.accepts(names.stack(heap, stack))
     } else {

@@ -1,11 +1,10 @@
 //! How the heap moved over time.
 
-use super::stats::accepted_stacks;
+use super::stats::accepted_anywhere;
 use super::{Instant, Query};
 use crate::report;
-use crate::symbols::{Names, NoSymbols, Resolver};
-use crate::table::{Heap, Level, Moment, Sweep, NEVER};
-use crate::tape::StackIx;
+use crate::symbols::Resolver;
+use crate::table::{Heap, Level, Sweep, NEVER};
 use crate::text::Text;
 use hashbrown::HashMap;
 use heaptape_format::{EventNo, Micros, ProcessIx};
@@ -34,8 +33,9 @@ pub struct MarkerPoint {
     pub number: usize,
     /// When.
     pub at: Instant,
-    /// Alive then.
-    pub live: Level,
+    /// Alive then; nothing when that is before full history begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<Level>,
 }
 
 /// Memory as the system saw it, all recorded processes together.
@@ -80,25 +80,15 @@ pub struct Timeline {
 /// The levels at `columns` equally spaced instants, with the exact peak.
 pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resolver) -> Timeline {
     let columns = columns.max(1);
-    let duration = heap.duration();
+    let begin = heap.start().time.get();
+    let duration = heap.duration().get() - begin;
     let wanted = query.filter.rows(heap);
-    let accepted = if query.filter.has_patterns() {
-        let stacks = || (0..heap.catalog.stacks.len() as u32).map(StackIx);
-        let mut is_used = vec![false; stacks().len()];
-        for piece in heap.pieces(0..heap.allocations.len()) {
-            heap.visit(&piece, 0, |item| is_used[item.stack.0 as usize] = true);
-        }
-        let used = || stacks().filter(|stack| is_used[stack.0 as usize]);
-        let names = Names::of(heap, resolver, query.view, used());
-        accepted_stacks(heap, &names, query, used())
-    } else {
-        vec![true; heap.catalog.stacks.len()]
-    };
+    let accepted = accepted_anywhere(heap, query, resolver);
     let sweep = Sweep::new(heap, |item| wanted.accepts(item) && accepted[item.stack.0 as usize]);
 
     let ends: Vec<(u64, EventNo)> = (1..=columns)
         .map(|column| {
-            let micros = (u128::from(duration.get()) * column as u128 / columns as u128) as u64;
+            let micros = begin + (u128::from(duration) * column as u128 / columns as u128) as u64;
             (
                 micros,
                 if column == columns {
@@ -139,21 +129,11 @@ pub fn timeline(heap: &Heap, query: &Query, columns: usize, resolver: &dyn Resol
     }
 }
 
-/// Instants whose levels are summed up one by one; for more, one walk over all events is faster.
-const FEW: usize = 200;
-
 /// The timeline without its points: peak, end, markers and samples, which need no walk over all events.
 pub fn overview(heap: &Heap) -> Timeline {
     let cuts = marker_cuts(heap);
-    if cuts.len() > FEW {
-        let whole = timeline(heap, &Query::default(), 1, &NoSymbols);
-        return Timeline {
-            points: Vec::new(),
-            ..whole
-        };
-    }
-    let at = |cut: EventNo| Moment { cut, ..heap.start() };
-    let levels: Vec<Level> = cuts.iter().map(|&(_, cut)| heap.live_level(&at(cut))).collect();
+    let cuts: Vec<EventNo> = cuts.into_iter().map(|(_, cut)| cut).collect();
+    let levels = heap.live_levels(&cuts);
     Timeline {
         tape: heap.name.clone(),
         span: [Instant::of(heap, &heap.start()), Instant::of(heap, &heap.end())],
@@ -190,7 +170,7 @@ fn marker_points(heap: &Heap, levels: &[Level]) -> Vec<MarkerPoint> {
                     micros: marker.time.get(),
                     wall_clock: report::wall_clock(&heap.catalog.header, marker.time),
                 },
-                live,
+                live: (marker.at >= heap.start().cut).then_some(live),
             }
         })
         .collect()

@@ -1,46 +1,28 @@
-//! One block of events, decoded and sorted into what the later stages need. Done for many blocks in parallel.
+//! One block of events, sorted into what the later stages need while it is decoded. Done for many blocks in parallel.
 //!
 //! Most blocks of memory are freed within the block of events that they were born in, and the tape says which birth a free belongs to. Those are settled here, without looking
-//! anything up. What is left for the shards is what concerns other blocks of events, and the first birth at an address, which may show that a free was missed.
+//! anything up. What is left for the shards is what concerns other blocks of events, and births at addresses of which nothing is known here, which may show that a free was missed.
 
 use super::mapping::{self, MappingChange};
 use super::matching::{shard_of, Fate, HeapOp, NOBODY, SHARDS};
 use crate::table::{ClockBlock, Flags, Marks};
 use crate::tape::{Catalog, Generation, Tape};
-use heaptape_format::{read_events, Damage, EventColumns, EventNo, OpCode, ProcessIx, ThreadIx, NO_BIRTH};
-use heaptape_format::{Address, Block};
-use std::sync::atomic::{AtomicI64, Ordering};
+use heaptape_format::block::MAX_BLOCK_EVENTS;
+use heaptape_format::{Address, Birth, Block, Bytes, EventSink, MappingEvent};
+use heaptape_format::{Damage, Decoder, EventNo, Micros, OpCode, ProcessIx, ThreadIx, TypeIx, NO_BIRTH};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The blocks of memory that came to life in a block of events, a column a fact. Events are numbered within the block.
-#[derive(Default)]
-pub(super) struct Births {
-    pub event: Vec<u32>,
-    /// [`NO_BIRTH`] when it was not freed within this block.
-    pub death: Vec<u32>,
-    pub address: Vec<u64>,
-    pub size: Vec<u64>,
-    pub stack: Vec<u32>,
-    pub thread: Vec<u32>,
-    pub kind: Vec<u32>,
-    pub marks: Vec<u8>,
-}
-
-impl Births {
-    pub(super) fn len(&self) -> usize {
-        self.event.len()
-    }
-
-    fn clear(&mut self) {
-        self.event.clear();
-        self.death.clear();
-        self.address.clear();
-        self.size.clear();
-        self.stack.clear();
-        self.thread.clear();
-        self.kind.clear();
-        self.marks.clear();
-    }
+/// A block of memory that came to life in a block of events. Events are numbered within the block.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub event: u32,
+    /// The event that ends it here, or [`NO_BIRTH`].
+    pub death: u32,
+    pub address: Address,
+    pub size: u64,
+    pub stack: u32,
+    pub kind: u32,
 }
 
 /// Half of a moving `realloc`, or one in place.
@@ -51,6 +33,22 @@ pub(super) enum Move {
     OutOf(u32),
     /// What moved is the birth with this number now.
     Into(u32),
+}
+
+/// How the events of a block are numbered.
+#[derive(Clone, Copy)]
+pub(super) struct Numbers<'a> {
+    pub first: EventNo,
+    /// See [`Digest::offsets`].
+    pub offsets: &'a [u32],
+}
+
+impl Numbers<'_> {
+    #[inline]
+    pub(super) fn of(self, event: u32) -> EventNo {
+        let offset = self.offsets.get(event as usize).copied().unwrap_or(event);
+        EventNo(self.first.get() + u64::from(offset))
+    }
 }
 
 /// Events of one process in a row.
@@ -64,12 +62,23 @@ pub(super) struct Run {
 pub(super) struct Digest {
     pub first_event: EventNo,
     pub events: u32,
+    /// By event, its number less that of the first; empty when they follow each other, as they do but in a keyframe.
+    pub offsets: Vec<u32>,
     pub weight: u64,
     pub unknown_threads: u64,
     pub unknown_types: u64,
     /// Frees of what was born here.
     pub frees: u64,
-    pub births: Births,
+    /// What came to life here, in the order of events.
+    pub rows: Vec<Row>,
+    /// Their [`Marks`].
+    pub marks: Vec<u8>,
+    /// From these rows on they are of that thread.
+    pub threads: Vec<(u32, ThreadIx)>,
+    /// Bytes that came to life.
+    pub bytes: u128,
+    /// Whether any row has a type.
+    pub has_kinds: bool,
     pub mappings: Vec<MappingChange>,
     /// Heap operations by address shard, each in the order of events.
     pub ops: Vec<Vec<HeapOp>>,
@@ -77,19 +86,51 @@ pub(super) struct Digest {
     pub moves: Vec<(ThreadIx, Move)>,
     /// Births here that replace others born here, in place: (new, old).
     pub resized: Vec<(u32, u32)>,
-    /// By event, how the number of live bytes changes.
-    pub deltas: Vec<AtomicI64>,
+    /// How many bytes each process has more at the end, of those born here; not in order.
+    pub nets: Vec<(ProcessIx, i64)>,
+    /// The most bytes alive at once of those born here.
+    pub highest: i64,
     pub runs: Vec<Run>,
-    /// Whether any size is beyond what the sums of `deltas` can hold for certain.
+    /// Whether any size is beyond what the sums of a block can hold for certain.
     pub is_huge: bool,
-    pub clock: Option<ClockBlock>,
+    pub clock: Vec<ClockBlock>,
+}
+
+/// What the decoder keeps of a birth or a death: its number, or its event, and above it which of the processes of the block it is of.
+#[derive(Clone, Copy)]
+struct Tag(u32);
+
+const TAG_BITS: u32 = MAX_BLOCK_EVENTS.trailing_zeros();
+/// Stands for all processes from here on: nothing is known to be of the same one.
+const TAG_CROWD: u32 = (1 << (u32::BITS - TAG_BITS)) - 1;
+
+impl Tag {
+    #[inline]
+    fn new(number: u32, home: u32) -> Tag {
+        Tag(number | home << TAG_BITS)
+    }
+
+    #[inline]
+    fn number(self) -> u32 {
+        self.0 & (MAX_BLOCK_EVENTS - 1)
+    }
+
+    /// Whether it is of this process for certain. The catalog may know threads otherwise than the writer did, if some of its records are lost.
+    #[inline]
+    fn is_of(self, home: u32) -> bool {
+        self.0 >> TAG_BITS == home && home != TAG_CROWD
+    }
 }
 
 /// What is needed to digest one block, and then another.
 #[derive(Default)]
 pub(super) struct Workspace {
-    columns: EventColumns,
-    scratch: Scratch,
+    decoder: Decoder,
+    /// For the shards, but for births that need not be told unless they are alive in the end.
+    told: Vec<HeapOp>,
+    born: LastBorn,
+    /// The processes of the block.
+    homes: Vec<ProcessIx>,
 }
 
 /// As many as there are threads at work: each stays in its thread's cache.
@@ -110,51 +151,34 @@ impl Workspaces {
     }
 }
 
-#[derive(Default)]
-struct Scratch {
-    /// By event: the event that ends what it begins.
-    ends: Vec<u32>,
-    /// By event: the number of the birth.
-    numbers: Vec<u32>,
-    quiet: Quiet,
-}
-
 /// Larger blocks are no blocks of a real program; with them, levels are summed up in another way.
 const HUGE: u64 = 1 << 40;
 
-/// Addresses at which a block was born and freed here, and nothing has happened since: another short life there says nothing new. It may forget.
-struct Quiet(Vec<(Address, ProcessIx)>);
+/// When something was last born at an address, or at one that shares its entry: never too early.
+struct LastBorn(Vec<u32>);
 
-const QUIET_BITS: u32 = 13;
+const BORN_BITS: u32 = 13;
 
-impl Default for Quiet {
-    fn default() -> Quiet {
-        Quiet(vec![(Address(0), NOBODY); 1 << QUIET_BITS])
+impl Default for LastBorn {
+    fn default() -> LastBorn {
+        LastBorn(vec![0; 1 << BORN_BITS])
     }
 }
 
-impl Quiet {
-    fn slot(&mut self, address: Address, process: ProcessIx) -> &mut (Address, ProcessIx) {
-        let mixed = (address.get() ^ u64::from(process.get()) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &mut self.0[(mixed >> (64 - QUIET_BITS)) as usize]
+impl LastBorn {
+    fn slot(&mut self, address: Address) -> &mut u32 {
+        let mixed = address.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - BORN_BITS);
+        &mut self.0[mixed as usize]
     }
 
-    fn has(&mut self, address: Address, process: ProcessIx) -> bool {
-        process != NOBODY && *self.slot(address, process) == (address, process)
-    }
-
-    fn remember(&mut self, address: Address, process: ProcessIx) {
-        *self.slot(address, process) = (address, process);
-    }
-
-    fn forget(&mut self, address: Address, process: ProcessIx) {
-        if self.has(address, process) {
-            *self.slot(address, process) = (Address(0), NOBODY);
-        }
+    /// Notes a birth; whether nothing was born at its address from an event on.
+    #[inline]
+    fn replace(&mut self, address: Address, event: u32, since: u32) -> bool {
+        std::mem::replace(self.slot(address), event + 1) <= since
     }
 
     fn clear(&mut self) {
-        self.0.fill((Address(0), NOBODY));
+        self.0.fill(0);
     }
 }
 
@@ -168,13 +192,29 @@ impl Digest {
     ) -> Result<(), Damage> {
         self.clear();
         let mut workspace = workspaces.take();
-        let Workspace { columns, scratch } = &mut workspace;
-        let read = read_events(tape.source(), block, columns);
+        workspace.clear();
+        let mut decoder = std::mem::take(&mut workspace.decoder);
+        let mut sorter = Sorter {
+            digest: self,
+            work: &mut workspace,
+            catalog,
+            stacks: catalog.stacks.of_generation(block.generation),
+            thread: ThreadIx(0),
+            process: NOBODY,
+            home: TAG_CROWD,
+            level: 0,
+            before: 0,
+            resized: None,
+        };
+        let read = decoder.read(tape.source(), block, &mut sorter);
+        sorter.end_run();
+        workspace.decoder = decoder;
         if read.is_ok() {
             // The reader has checked it.
             self.weight = u64::from(block.weight);
-            let stacks = catalog.stacks.of_generation(block.generation);
-            self.digest(columns, catalog, stacks, scratch);
+            self.settle(&mut workspace);
+        } else {
+            self.clear();
         }
         workspaces.give(workspace);
         read
@@ -186,201 +226,344 @@ impl Digest {
         self.unknown_types = 0;
         self.frees = 0;
         self.is_huge = false;
-        self.births.clear();
+        self.drop_rows();
         self.mappings.clear();
         self.ops.resize_with(SHARDS, Vec::new);
         self.ops.iter_mut().for_each(Vec::clear);
         self.moves.clear();
         self.resized.clear();
-        self.deltas.clear();
+        self.nets.clear();
+        self.highest = 0;
         self.runs.clear();
-        self.clock = None;
+        self.clock.clear();
+        self.offsets.clear();
         self.events = 0;
+    }
+
+    fn drop_rows(&mut self) {
+        self.rows.clear();
+        self.marks.clear();
+        self.threads.clear();
+        self.bytes = 0;
+        self.has_kinds = false;
     }
 
     /// Leaves out all heap operations, as when the table has no room for them.
     pub(super) fn drop_heap(&mut self) {
-        self.births.clear();
+        self.drop_rows();
         self.moves.clear();
         self.resized.clear();
         self.frees = 0;
         self.ops.iter_mut().for_each(Vec::clear);
     }
 
-    fn digest(&mut self, columns: &EventColumns, catalog: &Catalog, stacks: Generation<'_>, scratch: &mut Scratch) {
-        let events = columns.len();
-        self.first_event = columns.first_event;
-        self.events = events as u32;
-        self.clock = Some(ClockBlock::new(self.first_event, columns.time.iter().copied()));
-        self.deltas.resize_with(events, || AtomicI64::new(0));
-        scratch.quiet.clear();
-        // What is left of the last block is not looked at.
-        scratch.numbers.resize(events.max(scratch.numbers.len()), 0);
-        find_ends(columns, catalog, &mut scratch.ends);
-        let mut thread = None;
-        let mut process = NOBODY;
-        for at in 0..events {
-            if thread != Some(columns.thread[at]) {
-                thread = Some(columns.thread[at]);
-                let home = catalog.process_of(columns.thread[at]);
-                let new = home.unwrap_or(NOBODY);
-                if self.runs.is_empty() || new != process {
-                    self.runs.push(Run {
-                        from: at as u32,
-                        process: new,
-                    });
-                }
-                process = new;
+    /// All deaths are known: hands operations to the shards, in the order of events.
+    fn settle(&mut self, work: &mut Workspace) {
+        let rows = std::mem::take(&mut self.rows);
+        let mut told = 0;
+        let mut run = 0;
+        for (number, row) in (0u32..).zip(&rows) {
+            let waits = work.told.get(told).is_some_and(|op| op.event <= row.event);
+            if row.death != NO_BIRTH && !waits {
+                continue;
             }
-            self.event(columns, at, process, catalog, stacks, scratch);
+            let is_alive = row.death == NO_BIRTH;
+            let mut is_told = false;
+            while let Some(&op) = work.told.get(told).filter(|op| op.event <= row.event) {
+                is_told = op.event == row.event;
+                self.push(op.with_life(is_alive));
+                told += 1;
+            }
+            if is_alive && !is_told {
+                while self.runs.get(run + 1).is_some_and(|next| next.from <= row.event) {
+                    run += 1;
+                }
+                self.push(HeapOp {
+                    event: row.event,
+                    process: self.runs[run].process,
+                    address: row.address,
+                    size: row.size,
+                    fate: Fate::Born { number, is_alive },
+                });
+            }
         }
-        let nexts = self.runs.iter().skip(1).map(|run| run.from).chain([self.events]);
-        let unknown = self.runs.iter().zip(nexts).filter(|(run, _)| run.process == NOBODY);
-        self.unknown_threads = unknown.map(|(run, next)| u64::from(next - run.from)).sum();
+        for &op in &work.told[told..] {
+            self.push(op);
+        }
+        self.rows = rows;
+        if !self.offsets.is_empty() {
+            let events = self.rows.iter_mut().flat_map(|row| [&mut row.event, &mut row.death]);
+            for event in events.filter(|event| **event != NO_BIRTH) {
+                *event = self.offsets[*event as usize];
+            }
+        }
     }
 
+    /// The number of an event of this block.
     #[inline]
-    fn event(
-        &mut self,
-        columns: &EventColumns,
-        at: usize,
-        process: ProcessIx,
-        catalog: &Catalog,
-        stacks: Generation<'_>,
-        scratch: &mut Scratch,
-    ) {
-        let op = columns.op[at];
-        let kind = catalog.known_type(columns.kind[at]);
-        self.unknown_types += u64::from(kind != columns.kind[at]);
-        let address = columns.address[at];
-        // The birth here whose block this event ends, if it is one of the same process.
-        let old =
-            Some(columns.birth[at]).filter(|&birth| birth != NO_BIRTH && scratch.ends[birth as usize] == at as u32);
-        if op.is_birth() {
-            let is_realloc = op != OpCode::Alloc;
-            let end = scratch.ends[at];
-            let number = self.births.len() as u32;
-            scratch.numbers[at] = number;
-            let size = columns.size[at].get();
-            self.is_huge |= size > HUGE;
-            let births = &mut self.births;
-            births.event.push(at as u32);
-            births.death.push(end);
-            births.address.push(address.get());
-            births.size.push(size);
-            births.stack.push(stacks.resolve(columns.stack[at]).0);
-            births.thread.push(columns.thread[at].get());
-            births.kind.push(kind.get());
-            let flags = if is_realloc { Flags::REALLOC } else { Flags::default() };
-            births.marks.push(Marks::new(columns.api[at], flags).0);
-            *self.deltas[at].get_mut() += size as i64;
-            if op == OpCode::MoveIn {
-                self.moves.push((columns.thread[at], Move::Into(number)));
-            }
-            let is_alive = end == NO_BIRTH;
-            match (op, old) {
-                (OpCode::Resize, Some(old)) => {
-                    let old = self.end_of(scratch.numbers[old as usize], at);
-                    self.resized.push((number, old));
-                    if is_alive {
-                        self.push(at, process, address, Fate::Born { number, is_alive, size });
-                    }
-                }
-                (OpCode::Resize, None) => {
-                    self.push(at, process, address, Fate::Resized { number, is_alive, size });
-                }
-                _ if is_alive || !scratch.quiet.has(address, process) => {
-                    self.push(at, process, address, Fate::Born { number, is_alive, size });
-                }
-                _ => {}
-            }
-            if is_alive {
-                scratch.quiet.forget(address, process);
-            }
-            return;
+    pub(super) fn number(&self, event: u32) -> EventNo {
+        let numbers = Numbers {
+            first: self.first_event,
+            offsets: &self.offsets,
+        };
+        numbers.of(event)
+    }
+
+    /// The number after that of the last event of this block.
+    pub(super) fn end(&self) -> EventNo {
+        let last = self.events.checked_sub(1).map(|last| self.number(last));
+        last.map_or(self.first_event, |last| EventNo(last.get() + 1))
+    }
+
+    /// The first event of this block with at least this number.
+    pub(super) fn index_of(&self, number: EventNo) -> u32 {
+        let offset = number.get().saturating_sub(self.first_event.get());
+        if self.is_keyframe() {
+            return self.offsets.partition_point(|&own| u64::from(own) < offset) as u32;
         }
-        match op {
-            OpCode::Free | OpCode::MoveOut => match old {
-                Some(old) => {
-                    let old = self.end_of(scratch.numbers[old as usize], at);
-                    scratch.quiet.remember(address, process);
-                    if op == OpCode::MoveOut {
-                        self.moves.push((columns.thread[at], Move::OutOf(old)));
-                    }
-                }
-                None if op == OpCode::MoveOut => {
-                    self.moves.push((columns.thread[at], Move::Out(self.number(at))));
-                    self.push(at, process, address, Fate::MovedOut);
-                }
-                None => self.push(at, process, address, Fate::Freed),
-            },
-            OpCode::Typed => {
-                let birth = columns.birth[at] as usize;
-                let is_own = birth < at
-                    && scratch.ends[birth] >= at as u32
-                    && columns.op[birth].is_birth()
-                    && home(catalog, columns.thread[birth]) == process;
-                if is_own {
-                    self.births.kind[scratch.numbers[birth] as usize] = kind.get();
-                } else {
-                    self.push(at, process, address, Fate::Typed(kind));
-                }
-            }
-            _ => {
-                let process = Some(process).filter(|&process| process != NOBODY);
-                let change = mapping::change(columns, at, process, stacks);
-                self.mappings.extend(change);
-            }
+        offset.min(u64::from(self.events)) as u32
+    }
+
+    /// Whether it is what has stayed of other blocks.
+    pub(super) fn is_keyframe(&self) -> bool {
+        !self.offsets.is_empty()
+    }
+
+    fn push(&mut self, op: HeapOp) {
+        self.ops[shard_of(op.process, op.address)].push(op);
+    }
+
+    fn add_net(&mut self, process: ProcessIx, net: i64) {
+        match self.nets.iter_mut().find(|(other, _)| *other == process) {
+            Some((_, sum)) => *sum = sum.wrapping_add(net),
+            None if net == 0 => {}
+            None => self.nets.push((process, net)),
         }
     }
+}
 
-    fn number(&self, at: usize) -> EventNo {
-        EventNo(self.first_event.get() + at as u64)
+impl Workspace {
+    fn clear(&mut self) {
+        self.told.clear();
+        self.born.clear();
+        self.homes.clear();
     }
+}
 
-    /// A block that was born here is freed.
-    fn end_of(&mut self, number: u32, at: usize) -> u32 {
-        self.frees += 1;
-        *self.deltas[at].get_mut() -= self.births.size[number as usize] as i64;
-        number
-    }
+/// Takes events as they are decoded. The answer to a birth is a [`Tag`] with its number, the answer to a death one with its event.
+struct Sorter<'a> {
+    digest: &'a mut Digest,
+    work: &'a mut Workspace,
+    catalog: &'a Catalog,
+    stacks: Generation<'a>,
+    thread: ThreadIx,
+    process: ProcessIx,
+    /// Which one of the block's processes that is.
+    home: u32,
+    /// Bytes born here and alive, and those of the process at hand before its run.
+    level: i64,
+    before: i64,
+    /// Which birth the `Resize` at hand ends, if it is one of this block.
+    resized: Option<u32>,
+}
 
-    fn push(&mut self, at: usize, process: ProcessIx, address: Address, fate: Fate) {
-        self.ops[shard_of(process, address)].push(HeapOp {
-            event: at as u32,
-            process,
+impl Sorter<'_> {
+    fn tell(&mut self, event: u32, address: Address, size: u64, fate: Fate) {
+        self.work.told.push(HeapOp {
+            event,
+            process: self.process,
             address,
+            size,
             fate,
         });
     }
 
-    /// A block that was born elsewhere is freed. Every event is that of one shard, so nobody else writes here.
-    pub(super) fn subtract(&self, event: u32, size: u64) {
-        let delta = &self.deltas[event as usize];
-        delta.store(
-            delta.load(Ordering::Relaxed).wrapping_sub(size as i64),
-            Ordering::Relaxed,
-        );
+    fn end_run(&mut self) {
+        self.digest.add_net(self.process, self.level.wrapping_sub(self.before));
+        self.before = self.level;
+    }
+
+    /// The type itself if the tape names it.
+    #[inline]
+    fn kind(&mut self, said: TypeIx) -> TypeIx {
+        let kind = self.catalog.known_type(said);
+        self.digest.unknown_types += u64::from(kind != said);
+        kind
+    }
+
+    /// The number of a birth, if it is one of this process.
+    #[inline]
+    fn own(&self, birth: Option<u32>) -> Option<u32> {
+        birth.map(Tag).filter(|tag| tag.is_of(self.home)).map(Tag::number)
+    }
+
+    #[inline]
+    fn tag(&self, number: u32) -> u32 {
+        Tag::new(number, self.home).0
     }
 }
 
-fn home(catalog: &Catalog, thread: ThreadIx) -> ProcessIx {
-    catalog.process_of(thread).unwrap_or(NOBODY)
-}
+impl EventSink for Sorter<'_> {
+    fn begin(&mut self, first_event: EventNo, events: u32) {
+        self.digest.first_event = first_event;
+        self.digest.events = events;
+        self.digest.clock.push(ClockBlock::new(first_event));
+        // Half of the events are births, as a rule.
+        self.digest.rows.reserve(events as usize / 2);
+    }
 
-/// By event: the event of this block that ends what it begins.
-fn find_ends(columns: &EventColumns, catalog: &Catalog, ends: &mut Vec<u32>) {
-    ends.clear();
-    ends.resize(columns.len(), NO_BIRTH);
-    for (at, &birth) in columns.birth.iter().enumerate() {
-        if birth == NO_BIRTH || !columns.op[at].is_death() || birth as usize >= at {
-            continue;
+    fn numbers(&mut self, offsets: &[u32]) {
+        self.digest.offsets.extend_from_slice(offsets);
+        self.digest.clock.clear();
+    }
+
+    fn times(&mut self, events: Range<u32>, time: Micros) {
+        let clock = &mut self.digest.clock;
+        if self.digest.offsets.is_empty() {
+            if let Some(clock) = clock.last_mut() {
+                clock.push(events.end - events.start, time);
+            }
+            return;
         }
-        let (mine, its) = (columns.thread[at], columns.thread[birth as usize]);
-        // The catalog may know the threads otherwise than the writer did, if some of its records are lost.
-        let is_same = mine == its || home(catalog, mine) == home(catalog, its);
-        if is_same && columns.op[birth as usize].is_birth() {
-            ends[birth as usize] = at as u32;
+        for offset in &self.digest.offsets[events.start as usize..events.end as usize] {
+            let event = EventNo(self.digest.first_event.get() + u64::from(*offset));
+            let end = clock.last().map(ClockBlock::end_event);
+            if end.is_none_or(|end| end < event) {
+                clock.push(ClockBlock::new(event));
+            }
+            // What is said again of the same event has the same time.
+            if let Some(clock) = clock.last_mut().filter(|clock| clock.end_event() == event) {
+                clock.push(1, time);
+            }
         }
+    }
+
+    fn thread(&mut self, events: Range<u32>, thread: ThreadIx) {
+        let process = self.catalog.process_of(thread).unwrap_or(NOBODY);
+        self.thread = thread;
+        if self.digest.runs.is_empty() || process != self.process {
+            self.end_run();
+            self.digest.runs.push(Run {
+                from: events.start,
+                process,
+            });
+        }
+        self.process = process;
+        let homes = &mut self.work.homes;
+        let known = homes.iter().take(TAG_CROWD as usize).position(|&home| home == process);
+        self.home = match known {
+            Some(home) => home as u32,
+            None if homes.len() < TAG_CROWD as usize => {
+                homes.push(process);
+                homes.len() as u32 - 1
+            }
+            None => TAG_CROWD,
+        };
+        self.digest.threads.push((self.digest.rows.len() as u32, thread));
+        if process == NOBODY {
+            self.digest.unknown_threads += u64::from(events.end - events.start);
+        }
+    }
+
+    #[inline]
+    fn birth(&mut self, birth: &Birth) -> u32 {
+        let &Birth {
+            index,
+            op,
+            address,
+            size: Bytes(size),
+            freed,
+            ..
+        } = birth;
+        let number = self.digest.rows.len() as u32;
+        let kind = if birth.kind == TypeIx::UNKNOWN {
+            birth.kind
+        } else {
+            self.kind(birth.kind)
+        };
+        self.digest.has_kinds |= kind != TypeIx::UNKNOWN;
+        self.digest.bytes += u128::from(size);
+        self.digest.rows.push(Row {
+            event: index,
+            death: NO_BIRTH,
+            address,
+            size,
+            stack: self.stacks.resolve(birth.stack).0,
+            kind: kind.get(),
+        });
+        let flags = if op == OpCode::Alloc {
+            Flags::default()
+        } else {
+            Flags::REALLOC
+        };
+        self.digest.marks.push(Marks::new(birth.api, flags).0);
+        self.digest.is_huge |= size > HUGE;
+        // Sums of what is huge are not used.
+        self.level = self.level.wrapping_add(size as i64);
+        self.digest.highest = self.digest.highest.max(self.level);
+        // Nothing lives at an address where something died in this block of events, if nothing was born there since.
+        let freed = freed.map(Tag);
+        let is_quiet = self.work.born.replace(address, index, freed.map_or(0, Tag::number));
+        let is_alive = false;
+        if op == OpCode::Resize {
+            match self.resized.take() {
+                Some(old) => self.digest.resized.push((number, old)),
+                None => self.tell(index, address, size, Fate::Resized { number, is_alive }),
+            }
+            return self.tag(number);
+        }
+        if op == OpCode::MoveIn {
+            self.digest.moves.push((self.thread, Move::Into(number)));
+        }
+        let is_known = is_quiet && freed.is_some_and(|freed| freed.is_of(self.home));
+        if !is_known {
+            self.tell(index, address, size, Fate::Born { number, is_alive });
+        }
+        self.tag(number)
+    }
+
+    #[inline]
+    fn death(&mut self, index: u32, op: OpCode, address: Address, birth: Option<u32>) -> u32 {
+        let own = self.own(birth);
+        self.resized = own;
+        if let Some(number) = own {
+            let row = &mut self.digest.rows[number as usize];
+            row.death = index;
+            self.level = self.level.wrapping_sub(row.size as i64);
+            self.digest.frees += 1;
+            if op == OpCode::MoveOut {
+                self.digest.moves.push((self.thread, Move::OutOf(number)));
+            }
+            return self.tag(index);
+        }
+        match op {
+            OpCode::MoveOut => {
+                let event = self.digest.number(index);
+                self.digest.moves.push((self.thread, Move::Out(event)));
+                self.tell(index, address, 0, Fate::MovedOut);
+            }
+            // Its birth tells of both.
+            OpCode::Resize => {}
+            _ => self.tell(index, address, 0, Fate::Freed),
+        }
+        self.tag(index)
+    }
+
+    fn typed(&mut self, index: u32, address: Address, birth: Option<u32>, kind: TypeIx) {
+        let kind = self.kind(kind);
+        match self.own(birth) {
+            Some(number) => {
+                self.digest.has_kinds |= kind != TypeIx::UNKNOWN;
+                self.digest.rows[number as usize].kind = kind.get();
+            }
+            None => self.tell(index, address, 0, Fate::Typed(kind)),
+        }
+    }
+
+    fn mapping(&mut self, event: &MappingEvent) {
+        let process = Some(self.process).filter(|&process| process != NOBODY);
+        let number = self.digest.number(event.index);
+        let change = mapping::change(event, number, self.thread, process, self.stacks);
+        self.digest.mappings.extend(change);
     }
 }

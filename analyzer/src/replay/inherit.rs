@@ -1,16 +1,17 @@
-//! Which blocks, inherited from a parent's heap, a forked child ended.
+//! What became of frees that found no live block, and which blocks, inherited from a parent's heap, a forked child ended.
 //!
-//! A child's heap begins as a copy, so its first operation on an address that it never allocated concerns the copy, if there is one.
-//! Those operations are kept while matching and settled here, when the birth and death of every row are known: the copy exists if
+//! A free of an address at which the process had born a block before is a double free. If it had not, and began as a copy of another's heap, its first operation on the address concerns
+//! the copy, if there is one. Those operations are kept while matching and settled here, when the birth and death of every row are known: the copy exists if
 //! the nearest ancestor that ever used the address held a block there at the fork.
 
-use crate::table::{AllocIx, Allocations, Counters, InheritedDeath, Lineage};
+use super::matching::NOBODY;
+use crate::table::{AllocIx, Allocations, Counters, InheritedDeath, Lineage, AT_ONCE, PIECE};
 use crate::tape::Catalog;
 use hashbrown::{HashMap, HashSet};
 use heaptape_format::{Address, EventNo, ProcessIx};
 use rayon::prelude::*;
 
-/// An operation of a forked process on an address at which it had no block of its own so far.
+/// A free at an address where the process has no block, or a birth, in a forked process, at an address where it has had none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Touch {
     pub process: ProcessIx,
@@ -35,8 +36,13 @@ pub(super) fn settle(
     let lineage = Lineage::new(&catalog.processes);
     let mut deaths = Vec::new();
     for group in touches.chunk_by(|a, b| (a.process, a.address) == (b.process, b.address)) {
-        let mut found = history.at_fork(group[0].process, group[0].address, &lineage);
+        let (process, address) = (group[0].process, group[0].address);
+        let mut found = history.at_fork(process, address, &lineage);
         for touch in group {
+            if history.last_born(process, address, touch.event).is_some() {
+                counters.double_frees += u64::from(touch.is_free);
+                continue;
+            }
             match found {
                 Some((row, true)) => {
                     deaths.push(InheritedDeath {
@@ -100,15 +106,23 @@ impl Touched {
 
 impl<'a> History<'a> {
     fn new(rows: &'a Allocations, touches: &[Touch], catalog: &Catalog) -> History<'a> {
-        let touched = Touched::new(touches);
-        let mut by_home: Vec<_> = (0..rows.len())
-            .into_par_iter()
-            .filter(|&row| touched.has(rows.address(row)))
-            .filter_map(|row| {
-                let process = catalog.process_of(rows.thread(row))?;
-                Some((process, rows.address(row), AllocIx(row as u32)))
-            })
-            .collect();
+        let touched = &Touched::new(touches);
+        let mut by_home = Vec::new();
+        let pieces = rows.len().div_ceil(PIECE);
+        for from in (0..pieces).step_by(AT_ONCE) {
+            let some = from..pieces.min(from + AT_ONCE);
+            by_home.par_extend(some.into_par_iter().flat_map_iter(|piece| {
+                let addresses = rows.address.piece(piece).iter().copied().map(Address);
+                let found = (piece * PIECE..)
+                    .zip(addresses)
+                    .filter(move |&(_, address)| touched.has(address));
+                found.map(move |(row, address)| {
+                    let process = catalog.process_of(rows.thread(row)).unwrap_or(NOBODY);
+                    (process, address, AllocIx(row as u32))
+                })
+            }));
+            rows.release();
+        }
         by_home.par_sort_unstable();
         let mut first_touch = HashMap::with_capacity(touches.len());
         for touch in touches {

@@ -2,7 +2,7 @@
 
 use crate::table::{MappingKind, MappingRow, Mappings, NEVER};
 use crate::tape::Generation;
-use heaptape_format::{Address, Bytes, EventColumns, EventNo, MapApi, Op, ProcessIx, StackId};
+use heaptape_format::{Address, Bytes, EventNo, MapApi, MappingEvent, OpCode, ProcessIx, ThreadIx};
 
 /// A change of address space.
 pub(super) enum MappingChange {
@@ -42,63 +42,47 @@ impl MappingChange {
     }
 }
 
-/// The change that an event makes, if it is one of address space.
+/// The change that an event makes.
 pub(super) fn change(
-    columns: &EventColumns,
-    at: usize,
+    event: &MappingEvent,
+    number: EventNo,
+    thread: ThreadIx,
     process: Option<ProcessIx>,
     stacks: Generation<'_>,
 ) -> Option<MappingChange> {
-    let event = columns.get(at)?;
-    let number = EventNo(columns.first_event.get() + at as u64);
-    let row = |start: Address, length: Bytes, stack: StackId, kind: MappingKind| MappingRow {
+    let &MappingEvent {
+        address, length, old, ..
+    } = event;
+    let row = |kind: MappingKind| MappingRow {
         birth: number,
         death: NEVER,
-        start,
+        start: address,
         length,
-        stack: stacks.resolve(stack),
-        thread: event.thread,
+        stack: stacks.resolve(event.stack),
+        thread,
         process,
         kind,
     };
     Some(match event.op {
-        Op::Map {
-            api,
-            address,
-            length,
-            stack,
-        } => {
-            let kind = match api {
-                MapApi::Anonymous => MappingKind::Anonymous,
-                MapApi::File => MappingKind::File,
-                MapApi::PyArena => MappingKind::Arena,
-            };
-            MappingChange::Map(row(address, length, stack, kind))
-        }
-        Op::Unmap { address, length } => MappingChange::Unmap {
+        OpCode::Map => MappingChange::Map(row(match event.api {
+            MapApi::Anonymous => MappingKind::Anonymous,
+            MapApi::File => MappingKind::File,
+            MapApi::PyArena => MappingKind::Arena,
+        })),
+        OpCode::Unmap => MappingChange::Unmap {
             process,
             start: address,
             length,
             event: number,
         },
-        Op::Remap {
-            old_address,
-            old_length,
-            address,
-            length,
-            stack,
-        } => MappingChange::Remap {
-            old: old_address,
-            old_length,
-            new: row(address, length, stack, MappingKind::Anonymous),
+        OpCode::Remap => MappingChange::Remap {
+            old: old.0,
+            old_length: old.1,
+            new: row(MappingKind::Anonymous),
         },
-        Op::Brk {
-            old_end,
-            new_end,
-            stack,
-        } => MappingChange::Break {
-            old_end,
-            new: row(new_end, Bytes(0), stack, MappingKind::Brk),
+        OpCode::Brk => MappingChange::Break {
+            old_end: old.0,
+            new: row(MappingKind::Brk),
         },
         _ => return None,
     })

@@ -1,19 +1,23 @@
 //! Frees matched to allocations of other blocks of events, in parallel by address.
 //!
-//! All operations on one address of one process go to one shard, which does them in the order of events and knows, for every address
-//! ever used, the row that was last born there. So a free finds its block however far back it was born, and the result cannot depend
-//! on the number of threads. A shard needs no knowledge of the others: a moving `realloc` touches two of them, and its halves are
+//! All operations on one address of one process go to one shard, which does them in the order of events and knows the row that lives there. So a free finds its block however
+//! far back it was born, and the result cannot depend on the number of threads. A shard needs no knowledge of the others: a moving `realloc` touches two of them, and its halves are
 //! joined afterwards by their events.
+//!
+//! A shard forgets an address when the block there dies; only for forked processes it remembers that there was one, since the first operation on an address may concern an inherited
+//! block. What a free did that found nothing is found out in the end, see `inherit`.
 
-use super::block::{Digest, Move};
+use super::block::{Digest, Move, Numbers};
 use super::inherit::{self, Touch};
-use super::rows::Rows;
+use super::rows::{Deaths, Rows};
 use crate::table::{AllocIx, Allocations, Counters, InheritedDeath};
 use crate::tape::Catalog;
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use heaptape_format::record::ProcessOrigin;
 use heaptape_format::{Address, EventNo, ProcessIx, ThreadIx, TypeIx};
 use rayon::prelude::*;
+use std::hash::BuildHasher;
+use std::io;
 
 /// Number of shards: enough for the threads of a workstation, few enough that the lists of a block stay long.
 pub(super) const SHARDS: usize = 32;
@@ -25,13 +29,13 @@ pub(super) const NOBODY: ProcessIx = ProcessIx(u32::MAX);
 #[derive(Clone, Copy)]
 pub(super) enum Fate {
     /// A block is born.
-    Born { number: u32, is_alive: bool, size: u64 },
+    Born { number: u32, is_alive: bool },
     /// Freed.
     Freed,
     /// Freed by a `realloc` that moves it.
     MovedOut,
     /// Replaced where it is by a `realloc`.
-    Resized { number: u32, is_alive: bool, size: u64 },
+    Resized { number: u32, is_alive: bool },
     /// It lives on, and what it holds is known now.
     Typed(TypeIx),
 }
@@ -42,7 +46,19 @@ pub(super) struct HeapOp {
     pub event: u32,
     pub process: ProcessIx,
     pub address: Address,
+    /// Of what is born; once it is done, of what it ended.
+    pub size: u64,
     pub fate: Fate,
+}
+
+impl HeapOp {
+    /// The same, of a birth of which it is known now whether it is alive at the end of its block of events.
+    pub(super) fn with_life(mut self, now: bool) -> HeapOp {
+        if let Fate::Born { is_alive, .. } | Fate::Resized { is_alive, .. } = &mut self.fate {
+            *is_alive = now;
+        }
+        self
+    }
 }
 
 /// The shard of an address. Low bits are alignment, so they are mixed with higher ones.
@@ -52,18 +68,20 @@ pub(super) fn shard_of(process: ProcessIx, address: Address) -> usize {
     (mixed >> 59) as usize
 }
 
-/// What a shard knows of an address: the row last born there, and whether it is still alive.
+/// What a shard knows of an address.
 #[derive(Clone, Copy)]
-struct Last {
-    /// [`AllocIx::NONE`]: the address was touched, but nothing was born there yet.
+struct Known {
+    address: Address,
+    process: ProcessIx,
+    /// The row that lives there; [`AllocIx::NONE`]: none, but something was done there.
     row: AllocIx,
-    is_alive: bool,
     size: u64,
 }
 
 #[derive(Default)]
 struct Shard {
-    last: HashMap<(ProcessIx, Address), Last>,
+    known: HashTable<Known>,
+    hasher: DefaultHashBuilder,
     /// Rows that died, of those whose death has to be noted elsewhere than in its column.
     wide_deaths: Vec<(u32, u64)>,
     /// Rows whose end was no free: something else was born at their address.
@@ -74,62 +92,87 @@ struct Shard {
     moved_out: Vec<(EventNo, AllocIx)>,
     /// Rows whose type became known, in order.
     typed: Vec<(AllocIx, TypeIx)>,
-    /// Operations of forked processes on addresses at which they may have inherited a block.
+    /// Frees that found nothing, and births of forked processes at addresses where they may have inherited a block.
     touches: Vec<Touch>,
     frees: u64,
-    double_frees: u64,
-    unknown_frees: u64,
     lost_frees: u64,
 }
 
 impl Shard {
+    /// Puts what is known of an address from now on into the table; what was known before.
+    #[inline]
+    fn know(
+        &mut self,
+        process: ProcessIx,
+        address: Address,
+        now: Option<(AllocIx, u64)>,
+        is_forked: bool,
+    ) -> Option<Known> {
+        let hasher = &self.hasher;
+        let hash = |process: ProcessIx, address: Address| hasher.hash_one((address.get(), process.get()));
+        let is_it = |known: &Known| known.address == address && known.process == process;
+        let (row, size) = now.unwrap_or((AllocIx::NONE, 0));
+        let new = Known {
+            address,
+            process,
+            row,
+            size,
+        };
+        let keeps = now.is_some() || is_forked;
+        match self.known.find_entry(hash(process, address), is_it) {
+            Ok(mut entry) if keeps => Some(std::mem::replace(entry.get_mut(), new)),
+            Ok(entry) => Some(entry.remove().0),
+            Err(_) => {
+                if keeps {
+                    let hash_of = |known: &Known| hash(known.process, known.address);
+                    self.known.insert_unique(hash(process, address), new, hash_of);
+                }
+                None
+            }
+        }
+    }
+
+    /// Looks at the memory that some operations will need: as none of these looks depends on another, the processor does not wait for each.
+    #[inline]
+    fn warm(&self, ops: &[HeapOp], rows: &Deaths<'_>) {
+        let mut seen = 0;
+        for op in ops {
+            let hash = self.hasher.hash_one((op.address.get(), op.process.get()));
+            let found = self.known.find(hash, |known| known.address == op.address);
+            seen ^= found.map_or(0, |known| rows.peek(known.row));
+        }
+        std::hint::black_box(seen);
+    }
+
     /// Does one operation of a digest; `first_row` is the row of its birth number 0.
     #[inline]
-    fn apply(&mut self, op: &HeapOp, digest: &Digest, first_row: u32, is_forked: bool, rows: &Rows) {
+    fn apply(&mut self, op: &mut HeapOp, (numbers, first_row): (Numbers<'_>, u32), is_forked: bool, rows: &Deaths<'_>) {
         let HeapOp {
             process, address, fate, ..
         } = *op;
-        let event = EventNo(digest.first_event.get() + u64::from(op.event));
-        let place = (process, address);
-        let entry = self.last.entry(place);
-        let before = match &entry {
-            hashbrown::hash_map::Entry::Occupied(entry) => Some(*entry.get()),
-            hashbrown::hash_map::Entry::Vacant(_) => None,
-        };
-        let is_free = !matches!(fate, Fate::Born { .. });
-        let after = match fate {
+        let event = numbers.of(op.event);
+        let size = std::mem::take(&mut op.size);
+        let born = |number: u32| (AllocIx(first_row + number), size);
+        let (is_free, now) = match fate {
             Fate::Typed(kind) => {
                 // What a forked process says of a block that it inherited, its parent says of the original.
-                let typed = before.filter(|last| last.is_alive).map(|last| (last.row, kind));
-                self.typed.extend(typed);
+                let hash = self.hasher.hash_one((address.get(), process.get()));
+                let is_it = |known: &Known| known.address == address && known.process == process;
+                let live = self.known.find(hash, is_it).filter(|known| known.row != AllocIx::NONE);
+                self.typed.extend(live.map(|known| (known.row, kind)));
                 return;
             }
-            Fate::Born { number, is_alive, size } | Fate::Resized { number, is_alive, size } => Some(Last {
-                row: AllocIx(first_row + number),
-                is_alive,
-                size,
-            }),
-            Fate::Freed | Fate::MovedOut if before.is_some() || is_forked => Some(Last {
-                row: before.map_or(AllocIx::NONE, |last| last.row),
-                is_alive: false,
-                size: 0,
-            }),
-            Fate::Freed | Fate::MovedOut => None,
+            Fate::Born { number, is_alive } => (false, is_alive.then(|| born(number))),
+            Fate::Resized { number, is_alive } => (true, is_alive.then(|| born(number))),
+            Fate::Freed | Fate::MovedOut => (true, None),
         };
-        if let Some(after) = after {
-            entry.insert(after);
-        }
-        match before {
-            Some(Last {
-                row,
-                is_alive: true,
-                size,
-            }) => {
+        match self.know(process, address, now, is_forked) {
+            Some(Known { row, size, .. }) if row != AllocIx::NONE => {
                 self.wide_deaths.extend(rows.die(row, event));
-                digest.subtract(op.event, size);
-                match (fate, after) {
-                    (Fate::Resized { .. }, Some(new)) => self.resized.push((new.row, row)),
-                    (Fate::MovedOut, _) => self.moved_out.push((event, row)),
+                op.size = size;
+                match fate {
+                    Fate::Resized { number, .. } => self.resized.push((born(number).0, row)),
+                    Fate::MovedOut => self.moved_out.push((event, row)),
                     _ => {}
                 }
                 if is_free {
@@ -139,20 +182,23 @@ impl Shard {
                     self.lost_frees += 1;
                 }
             }
-            // Nothing of its own was ever born there: the block may be inherited, which is found out when all rows are known.
-            None | Some(Last { row: AllocIx::NONE, .. }) if is_forked => {
-                self.touches.push(Touch {
-                    process,
-                    address,
-                    event,
-                    is_free,
-                });
-            }
-            None | Some(Last { row: AllocIx::NONE, .. }) => self.unknown_frees += u64::from(is_free),
-            Some(_) => self.double_frees += u64::from(is_free),
+            // The block may be inherited, or have been freed before, which is found out when all rows are known.
+            before if is_free || is_forked && before.is_none() => self.touches.push(Touch {
+                process,
+                address,
+                event,
+                is_free,
+            }),
+            _ => {}
         }
     }
 }
+
+/// The operations of a digest that a shard does; how its events are numbered, and its first row.
+type Ops<'a> = ((Numbers<'a>, u32), &'a mut Vec<HeapOp>);
+
+/// Operations whose memory is asked for at once.
+const AT_ONCE: usize = 16;
 
 /// Matches the digests of blocks, which come in the order of events.
 pub(super) struct Matcher {
@@ -180,22 +226,37 @@ impl Matcher {
     }
 
     /// Takes the next blocks of events, in their order, whose births are rows already: each from its first row on.
-    pub(super) fn take(&mut self, digests: &[Digest], first_rows: &[u32], rows: &mut Rows) {
+    pub(super) fn take(&mut self, digests: &mut [Digest], first_rows: &[u32], rows: &mut Rows) -> io::Result<()> {
         let any_forked = self.forked.contains(&true);
         let forked = &self.forked;
         let is_forked = |process: ProcessIx| forked.get(process.get() as usize).copied().unwrap_or(false);
-        let shared = &*rows;
-        self.shards.par_iter_mut().enumerate().for_each(|(index, shard)| {
-            for (digest, &first) in digests.iter().zip(first_rows) {
-                for op in &digest.ops[index] {
-                    shard.apply(op, digest, first, any_forked && is_forked(op.process), shared);
+        let shared = &rows.deaths();
+        let mut ops: Vec<Vec<Ops>> = (0..SHARDS).map(|_| Vec::with_capacity(digests.len())).collect();
+        for (digest, &first) in digests.iter_mut().zip(first_rows) {
+            let numbers = Numbers {
+                first: digest.first_event,
+                offsets: &digest.offsets,
+            };
+            for (of_shard, list) in ops.iter_mut().zip(&mut digest.ops) {
+                of_shard.push(((numbers, first), list));
+            }
+        }
+        self.shards.par_iter_mut().zip(ops).for_each(|(shard, ops)| {
+            for (first, list) in ops {
+                for some in list.chunks_mut(AT_ONCE) {
+                    shard.warm(some, shared);
+                    for op in some {
+                        shard.apply(op, first, any_forked && is_forked(op.process), shared);
+                    }
                 }
             }
         });
         let mut ended: HashMap<EventNo, AllocIx> = HashMap::new();
         for shard in &mut self.shards {
             shard.lost.drain(..).for_each(|row| rows.lose(row));
-            shard.typed.drain(..).for_each(|(row, kind)| rows.set_kind(row, kind));
+            for (row, kind) in shard.typed.drain(..) {
+                rows.set_kind(row, kind)?;
+            }
             rows.wide_death.append(&mut shard.wide_deaths);
             rows.predecessor.append(&mut shard.resized);
             ended.extend(shard.moved_out.drain(..));
@@ -221,6 +282,13 @@ impl Matcher {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        let of = |shard: &Shard| shard.known.allocation_size() + shard.touches.capacity() * size_of::<Touch>();
+        self.shards.iter().map(of).sum()
     }
 
     /// Finds the inherited blocks that forked children ended; adds up what was counted.
@@ -229,8 +297,6 @@ impl Matcher {
         counters.frees += self.frees;
         for shard in self.shards {
             counters.frees += shard.frees;
-            counters.double_frees += shard.double_frees;
-            counters.unknown_frees += shard.unknown_frees;
             counters.lost_frees += shard.lost_frees;
             touches.extend(shard.touches);
         }

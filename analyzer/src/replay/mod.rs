@@ -5,14 +5,17 @@
 
 mod block;
 mod inherit;
+mod limits;
 mod mapping;
 mod matching;
 mod peak;
 mod rows;
 
-use crate::table::{Clock, Counters, Gap, Heap, Level, Mappings, Scale};
+use crate::table::{Clock, Counters, Gap, Heap, Level, MappingRow, Mappings, Scale, Storage, Strata};
 use crate::tape::{Catalog, Tape};
 use crate::text::Text;
+pub use limits::{default_memory, Limits, ReplayError, LEAST_MEMORY};
+
 use block::{Digest, Workspaces};
 use heaptape_format::record::LossCause;
 use heaptape_format::{Block, BlockKind};
@@ -23,8 +26,11 @@ use rayon::prelude::*;
 use rows::Rows;
 use std::sync::OnceLock;
 
-/// Event blocks decoded at once; bounds the memory of what is decoded and not yet matched.
+/// Most event blocks decoded at once; bounds the memory of what is decoded and not yet matched.
 const BATCH: usize = 16;
+
+/// Blocks decoded at once for each thread: what is decoded is to stay in the processor's cache until it is matched.
+const BATCH_PER_THREAD: usize = 2;
 
 /// Told how far a replay is: events done, events in all.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
@@ -42,18 +48,38 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 /// assert!(heap.allocations.is_empty() && heap.ended_cleanly());
 /// ```
 pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
+    let replayed = replay_within(tape, name, &Limits::none(), false, progress);
+    replayed.expect("without a bound nothing is refused")
+}
+
+/// Replays a whole tape in bounded memory. What cannot be read is listed in [`Heap::damage`] and counted.
+///
+/// `strata`: whether long-lived rows are listed apart, as an index has them.
+///
+/// # Errors
+/// When it takes more memory than allowed, or cannot write to disk what does not fit.
+pub(crate) fn replay_within(
+    tape: &Tape,
+    name: &str,
+    limits: &Limits,
+    strata: bool,
+    progress: Progress<'_>,
+) -> Result<Heap, ReplayError> {
     let mut catalog = Catalog::read(tape);
     let blocks: Vec<&Block> = tape
         .scan()
         .blocks
         .iter()
-        .filter(|block| block.kind == BlockKind::Events)
+        .filter(|block| matches!(block.kind, BlockKind::Events | BlockKind::Keyframe))
         .collect();
     let total: u64 = blocks.iter().map(|block| u64::from(block.events)).sum();
+    let storage = limits.storage(total)?;
+    let disk = limits.disk();
+    let most = usize::try_from(total).unwrap_or(usize::MAX).min(u32::MAX as usize);
 
     let mut counters = Counters::default();
-    let mut rows = Rows::default();
-    let mut clock = Clock::default();
+    let mut rows = Rows::new(&storage, most).map_err(&disk)?;
+    let mut clock = Clock::stored(&storage, most).map_err(&disk)?;
     let mut mappings = Mappings::default();
     let mut matcher = Matcher::new(&catalog);
     let mut peak = Peak::new(&catalog);
@@ -62,7 +88,8 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
     let mut digests: Vec<Digest> = Vec::new();
     let workspaces = Workspaces::default();
     let mut done = 0;
-    for batch in blocks.chunks(BATCH) {
+    let at_once = (rayon::current_num_threads() * BATCH_PER_THREAD).min(BATCH);
+    for batch in blocks.chunks(at_once) {
         digests.resize_with(batch.len(), Digest::default);
         let broken: Vec<Damage> = digests
             .par_iter_mut()
@@ -78,25 +105,41 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
             for change in digest.mappings.drain(..) {
                 change.apply(&mut mappings);
             }
-            if let Some(times) = digest.clock.take() {
-                clock.push(&times);
+            for times in digest.clock.drain(..) {
+                clock.push(&times).map_err(&disk)?;
             }
         }
-        let first_rows = rows.append(&mut digests);
-        matcher.take(&digests, &first_rows, &mut rows);
+        let first_rows = rows.append(&mut digests).map_err(&disk)?;
+        matcher.take(&mut digests, &first_rows, &mut rows).map_err(&disk)?;
         peak.take(&digests);
+        let of_mappings = mappings.rows.capacity() * size_of::<MappingRow>();
+        limits.check(rows.memory() + clock.memory() + matcher.memory() + of_mappings)?;
+        if storage != Storage::Memory && limits.is_tight() {
+            rows.release();
+            clock.release();
+        }
         progress(done, total);
     }
     drop(digests);
     counters.overflow = rows.overflow;
+    counters.bytes_allocated = rows.bytes;
     let peak = peak.finish().filter(|_| rows.overflow == 0);
     let rows = rows.finish();
     let matched = matcher.finish(&rows, &catalog, &mut counters);
     counters.allocations = rows.len() as u64;
+    if let Some(folded) = &catalog.folded {
+        counters.allocations = counters
+            .allocations
+            .saturating_add(folded.blocks)
+            .saturating_add(folded.left_blocks);
+        counters.frees = counters.frees.saturating_add(folded.blocks);
+        counters.bytes_allocated += u128::from(folded.bytes);
+    }
     let scale = Scale::new(catalog.header.options.sample_bytes);
     damage.sort_by_key(|d| (d.offset, d.length));
+    let strata = strata.then(|| Strata::of(&rows, &storage)).transpose().map_err(&disk)?;
 
-    let mut heap = Heap {
+    let heap = Heap {
         name: Text::new(name),
         gaps: gaps(&damage, &catalog),
         catalog,
@@ -110,25 +153,16 @@ pub fn replay(tape: &Tape, name: &str, progress: Progress<'_>) -> Heap {
         file_length: tape.length(),
         scale,
         peak: OnceLock::new(),
-        strata: None,
+        totals: OnceLock::new(),
+        strata,
+        lives: None,
         index: None,
     };
-    heap.counters.bytes_allocated = sum_of_sizes(&heap);
     if let Some((event, size)) = peak {
         let Level { count, .. } = heap.live_level(&heap.after(event));
         let _ = heap.peak.set(Some((event, Level { size, count })));
     }
-    heap
-}
-
-fn sum_of_sizes(heap: &Heap) -> u128 {
-    let pieces = heap.pieces(0..heap.allocations.len());
-    let sizes = pieces.par_iter().map(|piece| {
-        let mut sum = 0;
-        heap.visit(piece, 0, |item| sum += u128::from(item.size));
-        sum
-    });
-    sizes.sum()
+    Ok(heap)
 }
 
 /// Where frees may be missing. Damage that lost no event, or whose place in the order of events nobody knows, counts from the start:

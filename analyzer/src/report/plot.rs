@@ -3,7 +3,7 @@
 use super::size::{format_size, Units};
 use super::text::text_instant;
 use super::time::elapsed;
-use crate::query::Timeline;
+use crate::query::{MarkerPoint, Timeline};
 use heaptape_format::Micros;
 use std::fmt::Write;
 
@@ -30,9 +30,10 @@ pub(crate) const fn columns(width: usize) -> usize {
 pub fn plot(timeline: &Timeline, units: Units) -> String {
     let points = &timeline.points;
     let top = points.iter().map(|point| point.highest).max().unwrap_or(0).max(1);
-    let duration = timeline.span[1].micros;
+    let [begin, end] = [timeline.span[0].micros, timeline.span[1].micros];
+    let duration = end.saturating_sub(begin);
     let column = |micros: u64| {
-        let at = u128::from(micros) * points.len() as u128 / u128::from(duration.max(1));
+        let at = u128::from(micros.saturating_sub(begin)) * points.len() as u128 / u128::from(duration.max(1));
         (at as usize).min(points.len().saturating_sub(1))
     };
     let mut text = format!(
@@ -60,7 +61,7 @@ pub fn plot(timeline: &Timeline, units: Units) -> String {
     let _ = writeln!(text, "{:>LABEL$} └{}", "0 B", "─".repeat(points.len()));
     if !timeline.markers.is_empty() {
         let mut line = vec![' '; points.len()];
-        for marker in &timeline.markers {
+        for marker in timeline.markers.iter().filter(|marker| marker.live.is_some()) {
             line[column(marker.at.micros)] = '▲';
         }
         let _ = writeln!(
@@ -70,10 +71,18 @@ pub fn plot(timeline: &Timeline, units: Units) -> String {
             line.into_iter().collect::<String>().trim_end()
         );
     }
-    axis(points.len(), duration, &mut text);
+    axis(points.len(), begin, end, &mut text);
     text.push('\n');
     facts(timeline, units, &mut text);
     text
+}
+
+/// What was alive at a marker, in words.
+pub(crate) fn live(marker: &MarkerPoint, units: Units) -> String {
+    match marker.live {
+        Some(level) => format!("{} live", format_size(level.size, units)),
+        None => "before full history".to_owned(),
+    }
 }
 
 /// How many eighths of a cell are filled. Something alive shows as at least one eighth of the lowest cell.
@@ -84,8 +93,9 @@ fn eighths(value: u128, top: u128, row: usize) -> usize {
     filled.saturating_sub(row as u128 * 8).min(8) as usize
 }
 
-fn axis(width: usize, duration: u64, text: &mut String) {
-    let labels = [(0, 0), (width / 2, duration / 2), (width, duration)];
+fn axis(width: usize, begin: u64, end: u64, text: &mut String) {
+    let middle = begin + end.saturating_sub(begin) / 2;
+    let labels = [(0, begin), (width / 2, middle), (width, end)];
     let mut line = String::new();
     for (at, micros) in labels {
         let label = elapsed(Micros(micros));
@@ -145,10 +155,10 @@ fn facts(timeline: &Timeline, units: Units, text: &mut String) {
     for marker in timeline.markers.iter().take(MOST_MARKERS) {
         let _ = writeln!(
             text,
-            "▲ {}#{}  {} live at {}",
+            "▲ {}#{}  {} at {}",
             marker.name,
             marker.number,
-            format_size(marker.live.size, units),
+            live(marker, units),
             text_instant(&marker.at)
         );
     }

@@ -21,13 +21,14 @@ const MOST_MARKERS: usize = 50;
 
 /// Where values lie in the picture.
 struct Scale {
+    begin: u64,
     duration: f64,
     top: f64,
 }
 
 impl Scale {
     fn x(&self, micros: u64) -> f64 {
-        LEFT + (WIDTH - LEFT - RIGHT) * micros as f64 / self.duration
+        LEFT + (WIDTH - LEFT - RIGHT) * micros.saturating_sub(self.begin) as f64 / self.duration
     }
 
     fn y(&self, value: u128) -> f64 {
@@ -38,13 +39,18 @@ impl Scale {
 /// An SVG with live bytes as an area, resident and mapped memory as lines, the peak and the markers.
 pub fn timeline_svg(timeline: &Timeline, units: Units) -> String {
     let values = timeline.points.iter().flat_map(|point| [point.highest, point.mapped]);
+    // What is older than full history has no heap to stand beside.
+    let samples = timeline.samples.iter();
+    let samples = samples.filter(|sample| sample.micros >= timeline.span[0].micros);
     let top = values
-        .chain(timeline.samples.iter().map(|sample| sample.rss))
+        .chain(samples.clone().map(|sample| sample.rss))
         .max()
         .unwrap_or(0)
         .max(1);
+    let [begin, end] = [timeline.span[0].micros, timeline.span[1].micros];
     let scale = Scale {
-        duration: timeline.span[1].micros.max(1) as f64,
+        begin,
+        duration: end.saturating_sub(begin).max(1) as f64,
         top: top as f64,
     };
     let mut svg = format!(
@@ -64,7 +70,7 @@ pub fn timeline_svg(timeline: &Timeline, units: Units) -> String {
         &scale,
         &mut svg,
     );
-    let rss = timeline.samples.iter().map(|sample| (sample.micros, sample.rss));
+    let rss = samples.map(|sample| (sample.micros, sample.rss));
     line(rss, "#c0392b", "resident memory (system)", 1, &scale, &mut svg);
     let _ = writeln!(
         svg,
@@ -72,7 +78,8 @@ pub fn timeline_svg(timeline: &Timeline, units: Units) -> String {
         LEFT + 520.0,
         HEIGHT - 8.0
     );
-    for marker in timeline.markers.iter().take(MOST_MARKERS) {
+    let markers = timeline.markers.iter().filter(|marker| marker.live.is_some());
+    for marker in markers.take(MOST_MARKERS) {
         let x = scale.x(marker.at.micros);
         let _ = writeln!(
             svg,
@@ -116,7 +123,9 @@ fn grid(timeline: &Timeline, scale: &Scale, top: u128, units: Units, svg: &mut S
             y + 4.0,
             format_size(value, units)
         );
-        let micros = (u128::from(timeline.span[1].micros) * u128::from(step) / u128::from(GRID)) as u64;
+        let [begin, end] = [timeline.span[0].micros, timeline.span[1].micros];
+        let passed = u128::from(end.saturating_sub(begin)) * u128::from(step) / u128::from(GRID);
+        let micros = begin + passed as u64;
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
@@ -135,7 +144,7 @@ fn grid(timeline: &Timeline, scale: &Scale, top: u128, units: Units, svg: &mut S
 
 fn area(timeline: &Timeline, scale: &Scale, svg: &mut String) {
     let mut points = format!("{LEFT:.1},{:.1}", HEIGHT - BOTTOM);
-    let mut begins = 0;
+    let mut begins = scale.begin;
     for point in &timeline.points {
         let y = scale.y(point.highest);
         let _ = write!(

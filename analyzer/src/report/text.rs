@@ -2,7 +2,9 @@
 
 use super::size::{format_average, format_diff, format_size, Units};
 use super::time::elapsed;
-use crate::query::{DiffReport, DiffRow, Instant, Key, KeyFrame, Node, Row, Statistics, Tree, TypeShare};
+use crate::query::{
+    DiffReport, DiffRow, Instant, Key, KeyFrame, Node, Row, Statistics, SuppressionUse, Tree, TypeShare,
+};
 use crate::table::Level;
 use crate::text::Text;
 use heaptape_format::Micros;
@@ -70,7 +72,25 @@ pub fn text_statistics(report: &Statistics, title: &str, options: TextOptions) -
     if let Some(types) = &report.types {
         let _ = writeln!(text, "\n{}", type_share(types, units));
     }
+    suppressions(&report.suppressions, units, &mut text);
     text
+}
+
+/// What was suppressed, as LeakSanitizer prints it, and which suppressions are of no use any more.
+fn suppressions(uses: &[SuppressionUse], units: Units, text: &mut String) {
+    let (used, unused): (Vec<_>, Vec<_>) = uses.iter().partition(|one| one.level.count > 0);
+    if !used.is_empty() {
+        text.push_str("\nsuppressed\n");
+    }
+    for one in used {
+        let _ = writeln!(text, "{}: {}", one.pattern, level(one.level, units));
+    }
+    if !unused.is_empty() {
+        text.push_str("\nsuppressions that matched nothing\n");
+    }
+    for one in unused {
+        let _ = writeln!(text, "{} (line {})", one.pattern, one.line);
+    }
 }
 
 /// How much a table by type cannot tell.
@@ -111,8 +131,13 @@ fn text_row(row: &Row, options: TextOptions, text: &mut String) {
         );
     }
     text.push('\n');
-    source(row.key.source(), "    ", text);
-    traceback(&row.key, options, text);
+    row_details(&row.key, options, text);
+}
+
+/// What belongs below the line of a row.
+pub(super) fn row_details(key: &Key, options: TextOptions, text: &mut String) {
+    source(key.source(), "    ", text);
+    traceback(key, options, text);
 }
 
 /// The text of a line, below what names it.

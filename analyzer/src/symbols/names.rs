@@ -1,9 +1,12 @@
 //! Where a frame lies in the source, and the names of all frames that a query needs.
 
 use crate::table::Heap;
-use crate::tape::{FrameIx, PlaceKind, StackIx, StackTable};
+use crate::tape::{FrameIx, ModuleInfo, PlaceKind, StackIx, StackTable};
 use crate::text::Text;
 use serde::Serialize;
+
+/// The module of code that a program made while it ran.
+const MADE_CODE: &str = "[made at run time]";
 
 /// Which frames of the stacks are looked at. The blocks are the same in every view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -109,6 +112,44 @@ impl Place {
             PlaceKind::Truncated => special("[stack cut short]"),
             PlaceKind::Lost => special("[stack lost]"),
             PlaceKind::Unknown => special("[unknown kind of frame]"),
+        }
+    }
+
+    /// A frame in no module: code that the program made while it ran has the name that the program gave it.
+    pub(super) fn in_no_module(heap: &Heap, frame: FrameIx, kind: PlaceKind) -> Place {
+        let bare = Place::without_symbols(heap, kind);
+        match heap.catalog.names.code(frame) {
+            Some(name) => Place {
+                function: Some(name.clone()),
+                library: Text::new(MADE_CODE),
+                ..bare
+            },
+            None => bare,
+        }
+    }
+
+    /// A frame of a module as the tape names it, innermost first; one place without a name when it does not.
+    pub(super) fn kept(heap: &Heap, info: &ModuleInfo, frame: FrameIx, offset: u64) -> Vec<Place> {
+        let bare = Place {
+            library: info.path.clone(),
+            offset,
+            ..Place::default()
+        };
+        let kept = heap.catalog.names.places(frame);
+        let kept_in_all = kept.len();
+        let places = kept.iter().enumerate().map(|(number, kept)| Place {
+            function: kept.function.clone(),
+            file: kept.file.clone(),
+            line: kept.line,
+            declared: kept.declared,
+            inlined: number + 1 < kept_in_all,
+            ..bare.clone()
+        });
+        let places: Vec<Place> = places.collect();
+        if places.is_empty() {
+            vec![bare]
+        } else {
+            places
         }
     }
 

@@ -262,19 +262,6 @@ impl Allocations {
         }
     }
 
-    pub(crate) fn item(&self, row: u32) -> Item {
-        let i = row as usize;
-        Item {
-            row,
-            death: self.death(i).get(),
-            size: self.size(i).get(),
-            stack: self.stack(i),
-            thread: self.thread(i),
-            kind: self.kind(i),
-            marks: Marks(self.marks.get(i)),
-        }
-    }
-
     /// Calls `visit` with every row of a range, which lies within one piece, that dies at or after an event.
     #[inline]
     pub(crate) fn visit(&self, range: std::ops::Range<usize>, not_before: u64, mut visit: impl FnMut(&Item)) {
@@ -304,6 +291,22 @@ impl Allocations {
                 });
             }
         }
+    }
+
+    /// Gives memory back that stands on disk as well.
+    pub(crate) fn release(&self) {
+        for column in [
+            &self.birth,
+            &self.death,
+            &self.size,
+            &self.stack,
+            &self.thread,
+            &self.kind,
+        ] {
+            column.release();
+        }
+        self.address.release();
+        self.marks.release();
     }
 
     /// Number of rows born before `cut`: they are the first ones.

@@ -1,11 +1,13 @@
 //! Which event happened when: an exact map between event numbers and times, a byte or two per event.
 
 use super::column::Column;
+use super::store::Storage;
 use heaptape_format::{EventNo, Micros};
 use serde::{Deserialize, Serialize};
+use std::io;
 
 /// Events between two marks; looking up a time decodes at most this many steps.
-const STRIDE: usize = 256;
+pub(super) const STRIDE: usize = 256;
 
 /// The times of one unbroken run of events.
 #[derive(Debug, PartialEq)]
@@ -21,31 +23,47 @@ pub struct ClockBlock {
 }
 
 impl ClockBlock {
-    /// Encodes the times of the events from `first_event` on. A time that goes back is taken as standing still.
-    pub fn new(first_event: EventNo, times: impl Iterator<Item = Micros>) -> ClockBlock {
-        let mut block = ClockBlock {
+    /// The times of the events from `first_event` on; none yet.
+    pub fn new(first_event: EventNo) -> ClockBlock {
+        ClockBlock {
             first_event,
             events: 0,
             first_time: Micros(0),
             last_time: Micros(0),
             marks: Vec::new(),
             steps: Vec::new(),
-        };
-        for time in times {
-            if block.events == 0 {
-                block.first_time = time;
-                block.last_time = time;
-            }
-            let step = time.get().saturating_sub(block.last_time.get());
-            block.last_time = Micros(block.last_time.get() + step);
-            if (block.events as usize).is_multiple_of(STRIDE) {
-                block.marks.push((block.last_time.get(), block.steps.len() as u32));
-            } else {
-                push_step(&mut block.steps, step);
-            }
-            block.events += 1;
         }
-        block
+    }
+
+    /// Number of the event after the last one.
+    pub fn end_event(&self) -> EventNo {
+        EventNo(self.first_event.get().saturating_add(u64::from(self.events)))
+    }
+
+    /// The next events all have this time. A time that goes back is taken as standing still.
+    pub fn push(&mut self, events: u32, time: Micros) {
+        if self.events == 0 {
+            self.first_time = time;
+            self.last_time = time;
+        }
+        let mut step = time.get().saturating_sub(self.last_time.get());
+        self.last_time = self.last_time.max(time);
+        let mut left = events as usize;
+        while left > 0 {
+            let within = self.events as usize % STRIDE;
+            let taken = if within == 0 {
+                self.marks.push((self.last_time.get(), self.steps.len() as u32));
+                1
+            } else {
+                let taken = left.min(STRIDE - within);
+                push_step(&mut self.steps, step);
+                self.steps.resize(self.steps.len() + taken - 1, 0);
+                taken
+            };
+            step = 0;
+            self.events += taken as u32;
+            left -= taken;
+        }
     }
 }
 
@@ -85,10 +103,23 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// An empty clock that is going to hold about so many events.
+    pub(crate) fn stored(storage: &Storage, events: usize) -> io::Result<Clock> {
+        Ok(Clock {
+            runs: Vec::new(),
+            mark_times: Column::Memory(storage.store(events / STRIDE)?),
+            mark_steps: Column::Memory(storage.store(events / STRIDE)?),
+            steps: Column::Memory(storage.store(events)?),
+        })
+    }
+
     /// Appends the next run of events. A run that begins before the end of the last one is ignored.
-    pub fn push(&mut self, block: &ClockBlock) {
+    ///
+    /// # Errors
+    /// When there is no room on disk for a clock that lies there.
+    pub fn push(&mut self, block: &ClockBlock) -> io::Result<()> {
         if block.events == 0 || block.first_event < self.end_event() {
-            return;
+            return Ok(());
         }
         let first_mark = self.mark_times.len() as u64;
         let columns = (
@@ -97,8 +128,11 @@ impl Clock {
             self.steps.in_memory(),
         );
         let (Some(times), Some(starts), Some(steps)) = columns else {
-            return;
+            return Ok(());
         };
+        times.reserve(block.marks.len())?;
+        starts.reserve(block.marks.len())?;
+        steps.reserve(block.steps.len())?;
         times.extend(block.marks.iter().map(|&(time, _)| time));
         let before = steps.len() as u64;
         starts.extend(block.marks.iter().map(|&(_, start)| before + u64::from(start)));
@@ -110,6 +144,19 @@ impl Clock {
             last_time: block.last_time,
             first_mark,
         });
+        Ok(())
+    }
+
+    /// Bytes that stay in memory wherever the columns are.
+    pub(crate) fn memory(&self) -> usize {
+        self.runs.capacity() * size_of::<Run>()
+    }
+
+    /// Gives memory back.
+    pub(crate) fn release(&self) {
+        self.mark_times.release();
+        self.mark_steps.release();
+        self.steps.release();
     }
 
     /// Number of the event after the last one.
@@ -151,6 +198,20 @@ impl Clock {
             .map(|_| self.take_step(&mut at))
             .fold(0, u64::saturating_add);
         Micros(self.mark_times.get(mark).saturating_add(walked))
+    }
+
+    /// The times of the first `events` events from a mark of a run on.
+    pub(super) fn decode_stride(&self, run: &Run, mark: usize, events: usize, times: &mut Vec<u64>) {
+        if mark >= self.mark_times.len() {
+            times.resize(events, run.last_time.get());
+            return;
+        }
+        let (mut now, mut at) = (self.mark_times.get(mark), self.mark_steps.get(mark) as usize);
+        times.push(now);
+        for _ in 1..events {
+            now = now.saturating_add(self.take_step(&mut at));
+            times.push(now);
+        }
     }
 
     /// How many events of a run happened at or before `time`.
@@ -196,15 +257,20 @@ impl Clock {
 mod tests {
     use super::*;
 
+    fn block(first_event: u64, times: &[u64]) -> ClockBlock {
+        let mut block = ClockBlock::new(EventNo(first_event));
+        for same in times.chunk_by(|a, b| a == b) {
+            block.push(same.len() as u32, Micros(same[0]));
+        }
+        block
+    }
+
     #[test]
     fn every_event_and_every_time_is_found_exactly() {
         let times: Vec<u64> = (0..2000u64).map(|i| i / 3 + (i / 700) * 100_000).collect();
         let mut clock = Clock::default();
         for (n, chunk) in times.chunks(900).enumerate() {
-            clock.push(&ClockBlock::new(
-                EventNo(n as u64 * 900),
-                chunk.iter().map(|&t| Micros(t)),
-            ));
+            clock.push(&block(n as u64 * 900, chunk)).expect("memory takes it");
         }
         for (i, &time) in times.iter().enumerate() {
             assert_eq!(clock.time_of(EventNo(i as u64)), Micros(time));
@@ -218,8 +284,8 @@ mod tests {
     #[test]
     fn a_gap_keeps_the_numbers_of_what_follows() {
         let mut clock = Clock::default();
-        clock.push(&ClockBlock::new(EventNo(0), [1, 2].into_iter().map(Micros)));
-        clock.push(&ClockBlock::new(EventNo(10), [7, 8].into_iter().map(Micros)));
+        clock.push(&block(0, &[1, 2])).expect("memory takes it");
+        clock.push(&block(10, &[7, 8])).expect("memory takes it");
         assert_eq!(clock.time_of(EventNo(5)), Micros(2));
         assert_eq!(clock.time_of(EventNo(11)), Micros(8));
         assert_eq!(clock.cut_at(Micros(6)), EventNo(2));

@@ -3,6 +3,7 @@
 //! A column of a file is checked piece by piece, when a piece is first looked at: its checksum, and that no number is beyond what the column may hold (a stack that the
 //! tape does not have, for example). A piece that fails reads as zeros, which are valid everywhere, and the file is known to be bad from then on.
 
+use super::store::Store;
 use crate::index::IndexBytes;
 use std::fmt;
 use std::ops::Range;
@@ -11,6 +12,9 @@ use std::sync::Arc;
 
 /// Numbers in a piece.
 pub const PIECE: usize = 1 << 16;
+
+/// Pieces of a table on disk that are looked through before their memory is given back.
+pub(crate) const AT_ONCE: usize = 8;
 
 /// What a column can consist of.
 pub trait Number: bytemuck::Pod + Ord + fmt::Debug + Send + Sync {
@@ -35,8 +39,8 @@ number!(u64);
 
 /// The column.
 pub enum Column<T> {
-    /// In memory.
-    Memory(Vec<T>),
+    /// In memory, or in a file that stands for it.
+    Memory(Store<T>),
     /// In a file.
     File(FileColumn<T>),
 }
@@ -128,7 +132,7 @@ impl<T: Number> Column<T> {
     #[inline]
     pub fn get(&self, at: usize) -> T {
         match self {
-            Column::Memory(numbers) => numbers[at],
+            Column::Memory(numbers) => numbers.look(at..at + 1)[0],
             Column::File(column) => column.piece(at / PIECE)[at % PIECE],
         }
     }
@@ -159,13 +163,27 @@ impl<T: Number> Column<T> {
     #[inline]
     pub(crate) fn piece(&self, piece: usize) -> &[T] {
         match self {
-            Column::Memory(numbers) => &numbers[piece * PIECE..numbers.len().min((piece + 1) * PIECE)],
+            Column::Memory(numbers) => numbers.look(piece * PIECE..numbers.len().min((piece + 1) * PIECE)),
             Column::File(column) => column.piece(piece),
         }
     }
 
+    /// Gives memory back; see [`Store::release`].
+    pub(crate) fn release(&self) {
+        if let Column::Memory(numbers) = self {
+            numbers.release();
+        }
+    }
+
+    /// Gives space on disk back that some numbers take until there is an index; see [`Store::discard`].
+    pub(crate) fn discard(&self, numbers: Range<usize>) {
+        if let Column::Memory(store) = self {
+            store.discard(numbers);
+        }
+    }
+
     /// The numbers, if they are in memory.
-    pub(crate) fn in_memory(&mut self) -> Option<&mut Vec<T>> {
+    pub(crate) fn in_memory(&mut self) -> Option<&mut Store<T>> {
         match self {
             Column::Memory(numbers) => Some(numbers),
             Column::File(_) => None,
@@ -175,7 +193,7 @@ impl<T: Number> Column<T> {
 
 impl<T> Default for Column<T> {
     fn default() -> Column<T> {
-        Column::Memory(Vec::new())
+        Column::Memory(Store::default())
     }
 }
 

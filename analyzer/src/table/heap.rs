@@ -2,10 +2,12 @@
 
 use super::allocations::Item;
 use super::strata::Strata;
-use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Mappings, Scale, Sweep, NEVER, PIECE};
+use super::{Allocations, Clock, InheritedDeath, Level, Lineage, Lives, Mappings, Scale, Sweep, Totals, NEVER, PIECE};
 use crate::index::IndexBytes;
 use crate::tape::Catalog;
 use crate::text::Text;
+use heaptape_format::fold::MAX_MARKERS;
+use heaptape_format::record::FoldedPeak;
 use heaptape_format::Ending;
 use heaptape_format::{Damage, EventNo, Micros, ProcessIx, ThreadIx};
 use rayon::prelude::*;
@@ -97,8 +99,11 @@ pub struct Heap {
     /// What a row counts for.
     pub scale: Scale,
     pub(crate) peak: OnceLock<Option<(EventNo, Level)>>,
+    pub(crate) totals: OnceLock<Totals>,
     /// The long-lived rows, listed apart: of a heap with an index.
     pub(crate) strata: Option<Strata>,
+    /// Rows in groups of alike ones: of a heap with an index.
+    pub(crate) lives: Option<Lives>,
     /// The index file that the tables lie in.
     pub(crate) index: Option<Arc<IndexBytes>>,
 }
@@ -113,7 +118,8 @@ pub(crate) struct Piece {
 /// Rows that are looked at in one go: few enough that two threads are busy to the end.
 const ROWS_AT_ONCE: usize = PIECE / 4;
 
-fn cut(stratum: Option<usize>, range: Range<usize>) -> impl Iterator<Item = Piece> {
+/// A range of the table, or of one of the strata, in pieces.
+pub(super) fn cut(stratum: Option<usize>, range: Range<usize>) -> impl Iterator<Item = Piece> {
     let mut from = range.start;
     std::iter::from_fn(move || {
         let until = range.end.min((from / ROWS_AT_ONCE + 1) * ROWS_AT_ONCE);
@@ -262,11 +268,12 @@ impl Heap {
             .is_some_and(|gap| gap.at <= moment.cut && gap.at <= self.effective_death(row))
     }
 
-    /// The state before anything happened.
+    /// The first state that is known: before anything happened, or where a keyframe ends.
     pub fn start(&self) -> Moment {
+        let folded = self.catalog.folded.as_ref();
         Moment {
-            cut: EventNo(0),
-            time: Micros(0),
+            cut: folded.map_or(EventNo(0), |folded| folded.cut),
+            time: folded.map_or(Micros(0), |folded| folded.time),
             by_time: false,
         }
     }
@@ -274,7 +281,7 @@ impl Heap {
     /// The state after the last event.
     pub fn end(&self) -> Moment {
         Moment {
-            cut: self.clock.end_event(),
+            cut: self.clock.end_event().max(self.start().cut),
             time: self.duration(),
             by_time: false,
         }
@@ -282,13 +289,25 @@ impl Heap {
 
     /// The latest time that the tape knows.
     pub fn duration(&self) -> Micros {
-        self.clock.last_time().max(self.catalog.last_time)
+        self.clock
+            .last_time()
+            .max(self.catalog.last_time)
+            .max(self.start().time)
     }
 
-    /// The first state with the most live bytes, exact to the event; `None` when nothing was allocated.
+    /// The first state with the most live bytes, exact to the event; `None` when nothing was allocated. Of the states that are known: see [`Heap::folded_peak`].
     pub fn peak(&self) -> Option<(Moment, Level)> {
         let (event, level) = (*self.peak.get_or_init(|| Sweep::new(self, |_| true).peak()))?;
-        Some((self.after(event), level))
+        let moment = self.after(event);
+        let start = self.start();
+        Some((if moment.cut < start.cut { start } else { moment }, level))
+    }
+
+    /// The highest level of all, if it lies among the states that are not known any more.
+    pub fn folded_peak(&self) -> Option<FoldedPeak> {
+        let peak = self.catalog.folded.as_ref()?.peak?;
+        let known = self.peak().map_or(0, |(_, level)| level.size);
+        (u128::from(peak.bytes) >= known).then_some(peak)
     }
 
     /// The bytes and blocks that are alive at a moment.
@@ -387,6 +406,12 @@ impl Heap {
                 self.catalog.losses.len()
             ));
         }
+        if self.scale.is_cut() {
+            notes.push(format!(
+                "{}: its samples are so far apart that sizes and counts of small blocks are cut off",
+                self.name
+            ));
+        }
         if self.counters.overflow > 0 {
             notes.push(format!(
                 "{}: {} allocation(s) beyond what this version can hold",
@@ -397,11 +422,47 @@ impl Heap {
     }
 
     /// What whoever reads the numbers must know although nothing is missing.
-    pub fn remark(&self) -> Option<String> {
-        let mean = self.catalog.header.options.sample_bytes.filter(|&mean| mean > 0)?;
-        Some(format!(
-            "{}: a sample of one block in {mean} bytes was recorded: sizes and counts are estimates from it",
-            self.name
-        ))
+    pub fn remarks(&self) -> Vec<String> {
+        let mean = self.catalog.header.options.sample_bytes.filter(|&mean| mean > 0);
+        let sample = mean.map(|mean| {
+            format!(
+                "{}: a sample of one block in {mean} bytes was recorded: sizes and counts are estimates from it",
+                self.name
+            )
+        });
+        let folded = self.catalog.folded.as_ref().map(|_| self.history());
+        let peak = self.folded_peak().map(|peak| {
+            format!(
+                "{}: the peak, {} bytes, was reached before that, at {}: later levels are lower",
+                self.name,
+                peak.bytes,
+                crate::report::elapsed(peak.time)
+            )
+        });
+        let of_folded = folded.into_iter().chain(peak).chain(self.markers_gone());
+        sample.into_iter().chain(of_folded).collect()
+    }
+
+    /// Of very many markers, a folded span keeps the latest: the others have no number any more.
+    fn markers_gone(&self) -> Option<String> {
+        let start = self.start().cut;
+        let older = self.catalog.markers.iter().filter(|marker| marker.at < start);
+        (older.count() >= MAX_MARKERS).then(|| {
+            format!(
+                "{}: of the markers before that, the latest {MAX_MARKERS} are known: markers are numbered from these on",
+                self.name
+            )
+        })
+    }
+
+    /// From when on everything is known.
+    pub fn history(&self) -> String {
+        let start = self.start();
+        format!(
+            "{}: full history begins at {} (event #{}): what was freed before, or left by processes that ended, has been folded away to keep the tape small",
+            self.name,
+            crate::report::elapsed(start.time),
+            start.cut.get()
+        )
     }
 }

@@ -6,6 +6,9 @@
 
 use super::Level;
 
+/// A row stands for no more blocks than this. So the sums of all rows, of which there are fewer than 2^32, fit into their numbers whatever a tape says.
+pub(super) const MOST_BLOCKS: u64 = u32::MAX as u64;
+
 /// What a row counts for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
@@ -24,6 +27,11 @@ impl Scale {
     /// Whether sums are estimates.
     pub fn is_estimate(self) -> bool {
         self.mean.is_some()
+    }
+
+    /// Whether small blocks stand for more blocks than are counted: samples so far apart are none of a real recording.
+    pub(super) fn is_cut(self) -> bool {
+        self.mean.is_some_and(|mean| mean > MOST_BLOCKS as f64)
     }
 
     /// The blocks and bytes that the row stands for.
@@ -48,7 +56,9 @@ fn blocks(mean: f64, row: u32, size: u64) -> u64 {
     }
     let stands_for = 1.0 / probability;
     let whole = stands_for.floor();
-    whole as u64 + u64::from(uniform(row) < stands_for - whole)
+    (whole as u64)
+        .saturating_add(u64::from(uniform(row) < stands_for - whole))
+        .min(MOST_BLOCKS)
 }
 
 /// A number in [0, 1) that looks random (the finalizer of MurmurHash3).
@@ -67,6 +77,19 @@ mod tests {
     fn without_sampling_a_block_is_a_block() {
         assert_eq!(Scale::new(None).level(5, 100), Level { size: 100, count: 1 });
         assert!(!Scale::new(Some(0)).is_estimate());
+    }
+
+    #[test]
+    fn all_rows_add_up_whatever_the_tape_says() {
+        let scale = Scale::new(Some(u64::MAX));
+        assert!(scale.is_cut() && !Scale::new(Some(MOST_BLOCKS)).is_cut());
+        let most = scale.level(7, 1);
+        assert_eq!(most.count, MOST_BLOCKS);
+        let rows = u64::from(u32::MAX);
+        assert!(most.count.checked_mul(rows).is_some());
+        let largest = u128::from(u64::MAX) * u128::from(MOST_BLOCKS);
+        assert!(largest.checked_mul(u128::from(rows)).is_some());
+        assert!(scale.level(7, u64::MAX).size <= largest);
     }
 
     #[test]

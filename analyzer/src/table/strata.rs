@@ -6,11 +6,13 @@
 //! questions ask for, as are those that were never freed.
 
 use super::allocations::{Allocations, Item, Marks};
-use super::column::{Column, PIECE};
+use super::column::{Column, Number, AT_ONCE, PIECE};
+use super::store::Storage;
 use super::NEVER;
 use crate::tape::StackIx;
 use heaptape_format::{ThreadIx, TypeIx};
 use rayon::prelude::*;
+use std::io;
 use std::ops::Range;
 
 /// log2 of the rows of a span of each listed stratum; the last one is so large that no row leaves it.
@@ -31,17 +33,36 @@ pub(crate) struct Stratum {
 }
 
 impl Stratum {
-    fn of(rows: &Allocations, list: Vec<u32>) -> Stratum {
-        let items: Vec<Item> = list.par_iter().map(|&row| rows.item(row)).collect();
-        Stratum {
-            row: Column::Memory(list),
-            death: Column::Memory(items.iter().map(|item| item.death).collect()),
-            size: Column::Memory(items.iter().map(|item| item.size).collect()),
-            stack: Column::Memory(items.iter().map(|item| item.stack.0).collect()),
-            thread: Column::Memory(items.iter().map(|item| item.thread.get()).collect()),
-            kind: Column::Memory(items.iter().map(|item| item.kind.get()).collect()),
-            marks: Column::Memory(items.iter().map(|item| item.marks.0).collect()),
+    /// An empty list that is going to hold so many rows at most.
+    fn stored(storage: &Storage, most: usize) -> io::Result<Stratum> {
+        Ok(Stratum {
+            row: Column::Memory(storage.store(most)?),
+            death: Column::Memory(storage.store(most)?),
+            size: Column::Memory(storage.store(most)?),
+            stack: Column::Memory(storage.store(most)?),
+            thread: Column::Memory(storage.store(most)?),
+            kind: Column::Memory(storage.store(most)?),
+            marks: Column::Memory(storage.store(most)?),
+        })
+    }
+
+    fn append(&mut self, items: &[Item]) -> io::Result<()> {
+        append(&mut self.row, items, |item| item.row)?;
+        append(&mut self.death, items, |item| item.death)?;
+        append(&mut self.size, items, |item| item.size)?;
+        append(&mut self.stack, items, |item| item.stack.0)?;
+        append(&mut self.thread, items, |item| item.thread.get())?;
+        append(&mut self.kind, items, |item| item.kind.get())?;
+        append(&mut self.marks, items, |item| item.marks.0)
+    }
+
+    fn release(&self) {
+        for column in [&self.row, &self.stack, &self.thread, &self.kind] {
+            column.release();
         }
+        self.death.release();
+        self.size.release();
+        self.marks.release();
     }
 
     /// How many of its rows are lower than this one.
@@ -75,43 +96,54 @@ impl Stratum {
     }
 }
 
+fn append<T: Number>(column: &mut Column<T>, items: &[Item], field: impl Fn(&Item) -> T) -> io::Result<()> {
+    let Some(store) = column.in_memory() else { return Ok(()) };
+    store.reserve(items.len())?;
+    store.extend(items.iter().map(field));
+    Ok(())
+}
+
 /// The listed strata.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Strata(pub Vec<Stratum>);
 
 impl Strata {
     /// Sorts the rows of a table.
-    pub(crate) fn of(rows: &Allocations) -> Strata {
+    pub(crate) fn of(rows: &Allocations, storage: &Storage) -> io::Result<Strata> {
         let pieces = rows.len().div_ceil(PIECE);
         // The last birth of each whole piece but the last: a death after it lies in a later piece.
         let lasts: Vec<u64> = (1..pieces).map(|piece| rows.birth(piece * PIECE - 1).get()).collect();
-        let parts: Vec<[Vec<u32>; STRATA]> = (0..pieces)
-            .into_par_iter()
-            .map(|piece| {
-                let mut lists: [Vec<u32>; STRATA] = Default::default();
-                let leaves = lasts.get(piece).map_or(u64::MAX - 1, |&last| last);
-                let range = piece * PIECE..rows.len().min((piece + 1) * PIECE);
-                rows.visit(range, leaves + 1, |item| {
-                    if item.death == NEVER.get() {
-                        lists[STRATA - 1].push(item.row);
-                    } else {
-                        let dies = lasts.partition_point(|&last| last < item.death) as u64;
-                        let is_within = |shift: &u32| (piece as u64) >> (shift - 16) == dies >> (shift - 16);
-                        let stratum = SHIFTS.iter().position(is_within).unwrap_or(SHIFTS.len() - 1);
-                        lists[stratum].push(item.row);
-                    }
-                });
-                lists
-            })
-            .collect();
-        Strata(
-            (0..STRATA)
-                .map(|stratum| {
-                    let list = parts.iter().flat_map(|part| &part[stratum]).copied().collect();
-                    Stratum::of(rows, list)
-                })
-                .collect(),
-        )
+        let lists = |piece: usize| {
+            let mut lists: [Vec<Item>; STRATA] = Default::default();
+            let leaves = lasts.get(piece).map_or(u64::MAX - 1, |&last| last);
+            let range = piece * PIECE..rows.len().min((piece + 1) * PIECE);
+            rows.visit(range, leaves + 1, |item| {
+                if item.death == NEVER.get() {
+                    lists[STRATA - 1].push(*item);
+                } else {
+                    let dies = lasts.partition_point(|&last| last < item.death) as u64;
+                    let is_within = |shift: &u32| (piece as u64) >> (shift - 16) == dies >> (shift - 16);
+                    let stratum = SHIFTS.iter().position(is_within).unwrap_or(SHIFTS.len() - 1);
+                    lists[stratum].push(*item);
+                }
+            });
+            lists
+        };
+        let mut strata = Vec::new();
+        for _ in 0..STRATA {
+            strata.push(Stratum::stored(storage, rows.len())?);
+        }
+        for from in (0..pieces).step_by(AT_ONCE) {
+            let some = from..pieces.min(from + AT_ONCE);
+            let parts: Vec<[Vec<Item>; STRATA]> = some.into_par_iter().map(&lists).collect();
+            strata
+                .par_iter_mut()
+                .enumerate()
+                .try_for_each(|(number, stratum)| parts.iter().try_for_each(|part| stratum.append(&part[number])))?;
+            rows.release();
+            strata.iter().for_each(Stratum::release);
+        }
+        Ok(Strata(strata))
     }
 
     /// Those that were never freed.
@@ -144,11 +176,11 @@ mod tests {
             base: (0..rows).step_by(PIECE).map(|row| row as u64 * 2).collect(),
             birth: Column::Memory((0..rows).map(|row| (row % PIECE * 2) as u32).collect()),
             death: Column::Memory((0..rows).map(death).collect()),
-            address: Column::Memory(vec![0; rows]),
+            address: Column::Memory(vec![0; rows].into()),
             size: Column::Memory((0..rows as u32).collect()),
-            stack: Column::Memory(vec![0; rows]),
-            thread: Column::Memory(vec![0; rows]),
-            marks: Column::Memory(vec![0; rows]),
+            stack: Column::Memory(vec![0; rows].into()),
+            thread: Column::Memory(vec![0; rows].into()),
+            marks: Column::Memory(vec![0; rows].into()),
             ..Allocations::default()
         }
     }
@@ -179,7 +211,7 @@ mod tests {
             5 => Some((2 * PIECE - row % PIECE * 2 + row % 3 - 1) as u32),
             other => Some(1 + other as u32),
         });
-        let strata = Strata::of(&rows);
+        let strata = Strata::of(&rows, &Storage::Memory).expect("memory takes them");
         let listed: usize = strata.0.iter().map(|stratum| stratum.row.len()).sum();
         assert!(listed < ROWS / 4, "{listed}");
         assert!(strata.0[0].row.len() > 1000 && strata.0[1].row.len() > 1000);

@@ -1,6 +1,7 @@
 //! How the heap's level moves along the tape: bytes and blocks alive after each event.
 
 use super::allocations::Item;
+use super::scale::MOST_BLOCKS;
 use super::{Heap, NEVER};
 use heaptape_format::EventNo;
 use rayon::prelude::*;
@@ -16,10 +17,22 @@ pub struct Level {
 }
 
 impl Level {
-    /// Adds another.
+    /// Adds another. Sums of rows never reach the ends of the numbers: see [`super::Scale`]; what an index claims of them is refused beyond that.
     pub fn add(&mut self, more: Level) {
-        self.size += more.size;
-        self.count += more.count;
+        self.size = self.size.saturating_add(more.size);
+        self.count = self.count.saturating_add(more.count);
+    }
+
+    /// Both together.
+    pub(crate) fn and(mut self, more: Level) -> Level {
+        self.add(more);
+        self
+    }
+
+    /// Whether so many rows can add up to this.
+    pub(crate) fn is_possible(&self, rows: usize) -> bool {
+        let blocks = rows as u128 * u128::from(MOST_BLOCKS);
+        u128::from(self.count) <= blocks && self.size <= blocks.saturating_mul(u128::from(u64::MAX))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Everything a tape says that is not an event: processes, threads, modules, markers, samples, losses, stacks.
 
+use super::names::KeptNames;
 use super::stacks::{FrameIx, Interner, PlaceKind, StackTable};
 use crate::text::Text;
-use heaptape_format::read_tables;
+use heaptape_format::record::{FoldedPeak, FoldedSite};
 use heaptape_format::record::{Header, LossCause, MemorySample, Module, Placed, ProcessEnd, ProcessOrigin, Record};
 use heaptape_format::BlockKind;
+use heaptape_format::{read_folded, read_tables};
 use heaptape_format::{CodeIx, Damage, EventNo, Micros, ModuleIx, ProcessIx, ThreadIx, TypeIx};
 use rayon::prelude::*;
 
@@ -34,8 +36,12 @@ pub struct Catalog {
     pub samples: Vec<SampleInfo>,
     /// What the recorder knows to be missing, in the order of the tape.
     pub losses: Vec<LossInfo>,
+    /// The beginning of the recording, when the tape has a keyframe in its place.
+    pub folded: Option<FoldedInfo>,
     /// All stacks.
     pub stacks: StackTable,
+    /// Names of their frames that are in the tape.
+    pub names: KeptNames,
     /// Whether stack records were missing or made no sense.
     pub stacks_incomplete: bool,
     /// Whether records of processes, threads, modules, code objects, types or markers could not be read. Ids count these records, so ids after the hole may
@@ -71,6 +77,8 @@ pub struct ProcessInfo {
     pub exe: Text,
     /// Its command line.
     pub command: Vec<Text>,
+    /// Its C library, with version; empty when not known.
+    pub libc: Text,
     /// It began just before this event.
     pub at: EventNo,
     /// When.
@@ -97,6 +105,8 @@ pub struct ModuleInfo {
     pub raw: Module,
     /// Its path, printable.
     pub path: Text,
+    /// Whether it has unwind tables, if the tape tells.
+    pub unwind_tables: Option<bool>,
 }
 
 /// A code object of an interpreted language.
@@ -149,6 +159,23 @@ pub struct SampleInfo {
     pub memory: MemorySample,
 }
 
+/// What is known of a span whose events are gone, but for those of what has lived on.
+#[derive(Clone, Debug, Default)]
+pub struct FoldedInfo {
+    /// Its end: from this event on everything is there.
+    pub cut: EventNo,
+    /// Time of its last event.
+    pub time: Micros,
+    /// Its highest level, if known.
+    pub peak: Option<FoldedPeak>,
+    /// Blocks that were freed in it.
+    pub blocks: u64,
+    /// Blocks that were never freed, of processes that ended in it.
+    pub left_blocks: u64,
+    /// The bytes of both.
+    pub bytes: u64,
+}
+
 /// Something missing that the recorder knew of.
 #[derive(Clone, Debug)]
 pub struct LossInfo {
@@ -177,7 +204,9 @@ impl Catalog {
             markers: Vec::new(),
             samples: Vec::new(),
             losses: Vec::new(),
+            folded: None,
             stacks: StackTable::new(&mut interner),
+            names: KeptNames::default(),
             stacks_incomplete: false,
             records_lost: false,
             damage: Vec::new(),
@@ -206,7 +235,32 @@ impl Catalog {
                 }
             }
         }
+        catalog.read_folded(tape);
+        catalog.names = KeptNames::read(tape, &catalog.stacks, &mut catalog.damage);
         catalog
+    }
+
+    fn read_folded(&mut self, tape: &super::Tape) {
+        for block in &tape.scan().blocks {
+            if !matches!(block.kind, BlockKind::Keyframe | BlockKind::Folded) {
+                continue;
+            }
+            let folded = self.folded.get_or_insert_default();
+            folded.cut = EventNo(block.first_event.get() + u64::from(block.span()));
+            folded.time = folded.time.max(block.last_time);
+            match read_folded(tape.source(), block) {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    let sum = |of: fn(&FoldedSite) -> u64| found.sites.iter().map(of).fold(0, u64::saturating_add);
+                    folded.peak = found.peak;
+                    folded.blocks = found.other_blocks.saturating_add(sum(|site| site.blocks));
+                    folded.left_blocks = found.left_blocks;
+                    let others = found.other_bytes.saturating_add(found.left_bytes);
+                    folded.bytes = others.saturating_add(sum(|site| site.bytes));
+                }
+                Err(damage) => self.damage.push(damage),
+            }
+        }
     }
 
     fn add(&mut self, placed: Placed, interner: &mut Interner) {
@@ -231,6 +285,7 @@ impl Catalog {
                     origin: older_only(process.origin, ix),
                     exe: Text::from_bytes(&process.exe),
                     command: process.command.iter().map(|arg| Text::from_bytes(arg)).collect(),
+                    libc: Text::default(),
                     at,
                     time,
                     end: None,
@@ -249,7 +304,21 @@ impl Catalog {
             }
             Record::Module(raw) => {
                 let path = Text::from_bytes(&raw.path);
-                self.modules.push(ModuleInfo { raw, path });
+                self.modules.push(ModuleInfo {
+                    raw,
+                    path,
+                    unwind_tables: None,
+                });
+            }
+            Record::Unwind { module, tables } => {
+                if let Some(info) = self.modules.get_mut(module.get() as usize) {
+                    info.unwind_tables = Some(tables);
+                }
+            }
+            Record::Libc { process, name } => {
+                if let Some(info) = self.processes.get_mut(process.get() as usize) {
+                    info.libc = Text::from_bytes(&name);
+                }
             }
             Record::Code(code) => self.codes.push(CodeInfo {
                 name: Text::from_bytes(&code.name),

@@ -1,6 +1,6 @@
 //! A tape file read by offset. It is never mapped: a file that shrinks while it is read must be an error, not a SIGBUS.
 
-use heaptape_format::NotATape;
+use heaptape_format::{NotAChain, NotATape};
 use heaptape_format::{Source, SourceError};
 use std::fmt;
 use std::fs::File;
@@ -31,6 +31,20 @@ pub enum OpenError {
         /// What was found instead.
         cause: NotATape,
     },
+    /// Of the files that a recording was cut into, some between others are missing.
+    Missing {
+        /// The first of them.
+        files: Vec<PathBuf>,
+        /// How many there are besides.
+        more: usize,
+    },
+    /// It is not the file of a recording that its name says.
+    NotInPlace {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: NotAChain,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -44,6 +58,20 @@ impl fmt::Display for OpenError {
                     path.display()
                 )
             }
+            OpenError::Missing { files, more } => {
+                let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                let names = names.join(", ");
+                let more = if *more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
+                write!(
+                    f,
+                    "missing: {names}{more}; what was freed there is not known. Bring the files back, or move those before away, or read one file: each is exact for what is alive in it"
+                )
+            }
+            OpenError::NotInPlace { path, cause } => write!(f, "{}: {cause}", path.display()),
             OpenError::NotATape { path, cause } => write!(f, "{} is not a tape: {cause}", path.display()),
         }
     }

@@ -1,8 +1,15 @@
 //! The plainest possible replay: one event after the other, one map per process, copied at a fork. Slow, and easy to believe.
 
+use heaptape::table::MappingKind;
 use heaptape_format::record::ProcessOrigin;
-use heaptape_format::{Op, ThreadIx, TypeIx};
+use heaptape_format::{MapApi, Op, ThreadIx, TypeIx};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Threads of each process.
+pub const THREADS: u32 = 2;
+
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
 
 /// What happens in a generated history, in order.
 #[derive(Clone, Debug)]
@@ -38,7 +45,15 @@ pub struct Row {
 struct Process {
     blocks: BTreeMap<u64, (usize, bool)>,
     seen: BTreeSet<u64>,
+    pages: BTreeMap<u64, Page>,
     is_over: bool,
+}
+
+/// Who mapped a page, and as what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    pub thread: u32,
+    pub kind: MappingKind,
 }
 
 /// The state before an event, as sets of rows by process.
@@ -46,6 +61,8 @@ struct Process {
 pub struct State {
     pub own: BTreeSet<usize>,
     pub inherited: BTreeSet<(u32, usize)>,
+    /// By process and number: pages that it mapped.
+    pub pages: BTreeMap<(u32, u64), Page>,
 }
 
 /// What a replay comes to.
@@ -61,7 +78,7 @@ pub struct Outcome {
     pub inherited_frees: u64,
 }
 
-/// Replays a history; threads are numbered as processes are, one each.
+/// Replays a history; threads are numbered as processes are, [`THREADS`] each.
 pub fn replay(history: &[Happening]) -> Outcome {
     let mut outcome = Outcome::default();
     let mut processes: Vec<Process> = Vec::new();
@@ -74,6 +91,8 @@ pub fn replay(history: &[Happening]) -> Outcome {
                 let fresh = match origin {
                     ProcessOrigin::Fork(parent) => {
                         let mut copy = processes[parent.get() as usize].clone();
+                        // What a child has of its parent's address space is not told again.
+                        copy.pages.clear();
                         copy.blocks.values_mut().for_each(|(_, is_copy)| *is_copy = true);
                         copy
                     }
@@ -103,7 +122,7 @@ pub fn replay(history: &[Happening]) -> Outcome {
                 if !is_lost {
                     apply(
                         &mut outcome,
-                        &mut processes[thread.get() as usize],
+                        &mut processes[(thread.get() / THREADS) as usize],
                         &mut moving,
                         event,
                         *thread,
@@ -120,6 +139,11 @@ pub fn replay(history: &[Happening]) -> Outcome {
 
 fn state(processes: &[Process]) -> State {
     let mut state = State::default();
+    for (process, pages) in (0..).zip(processes.iter().map(|process| &process.pages)) {
+        state
+            .pages
+            .extend(pages.iter().map(|(&page, &what)| ((process, page), what)));
+    }
     for (index, process) in processes.iter().enumerate().filter(|(_, process)| !process.is_over) {
         for &(row, is_copy) in process.blocks.values() {
             if is_copy {
@@ -164,8 +188,52 @@ fn apply(
                 outcome.rows[row].kind = Some(kind);
             }
         }
-        _ => {}
+        Op::Map {
+            api, address, length, ..
+        } => {
+            let kind = match api {
+                MapApi::Anonymous => MappingKind::Anonymous,
+                MapApi::File => MappingKind::File,
+                MapApi::PyArena => MappingKind::Arena,
+            };
+            for page in pages(address.get(), length.get()) {
+                process.pages.insert(page, Page { thread, kind });
+            }
+        }
+        Op::Unmap { address, length } => {
+            for page in pages(address.get(), length.get()) {
+                process.pages.remove(&page);
+            }
+        }
+        Op::Remap {
+            old_address,
+            old_length,
+            address,
+            length,
+            ..
+        } => {
+            let gone = pages(old_address.get(), old_length.get()).filter_map(|page| process.pages.remove(&page));
+            let gone: Vec<Page> = gone.collect();
+            let kind = gone.first().map_or(MappingKind::Anonymous, |page| page.kind);
+            for page in pages(address.get(), length.get()) {
+                process.pages.insert(page, Page { thread, kind });
+            }
+        }
+        Op::Brk { old_end, new_end, .. } => {
+            let (from, until) = (old_end.min(new_end).get(), old_end.max(new_end).get());
+            for page in pages(from, until - from) {
+                process.pages.remove(&page);
+                if new_end > old_end {
+                    let kind = MappingKind::Brk;
+                    process.pages.insert(page, Page { thread, kind });
+                }
+            }
+        }
     }
+}
+
+fn pages(start: u64, length: u64) -> std::ops::Range<u64> {
+    start / PAGE..(start + length) / PAGE
 }
 
 fn born(

@@ -27,9 +27,14 @@ pub struct Recording {
 impl Recording {
     /// An empty tape with blocks of `block_events` events.
     pub fn new(block_events: u32) -> Recording {
+        Recording::begun(START, block_events)
+    }
+
+    /// The same, begun at this instant.
+    pub fn begun(start_unix_nanos: u64, block_events: u32) -> Recording {
         let header = Header {
             writer: "heaptape test".into(),
-            start_unix_nanos: START,
+            start_unix_nanos,
             utc_offset_seconds: 3600,
             machine: "x86_64".into(),
             host: "device".into(),
@@ -132,6 +137,11 @@ impl Recording {
             types,
             note: note.to_vec(),
         }))
+    }
+
+    /// A name that the tape holds.
+    pub fn name(&mut self, naming: &heaptape_format::Naming) {
+        self.writer.name(naming, &mut self.bytes);
     }
 
     /// A stack of any frames, outermost first.
@@ -290,6 +300,12 @@ impl Recording {
         self
     }
 
+    /// Seals what is pending and begins a new generation of stacks.
+    pub fn new_generation(&mut self) -> &mut Self {
+        self.writer.new_generation(&mut self.bytes);
+        self
+    }
+
     /// Ends the tape; its bytes.
     pub fn finish(mut self) -> Vec<u8> {
         let end = End {
@@ -411,6 +427,9 @@ pub fn busy(events: u64) -> Vec<u8> {
                 tape.free(thread, 0x1000 + roll * 64);
             }
         }
+        if step % (events / 700 + 1) == 0 {
+            tape.marker(b"step");
+        }
         if step > 0 && step % (events / 3 + 1) == 0 {
             let child = (step / (events / 3 + 1)) as u32;
             tape.process(200 + child, ProcessOrigin::Fork(ProcessIx(0)), b"/app/busy")
@@ -506,6 +525,70 @@ pub fn python_service() -> Vec<u8> {
     tape.object(1, OBJECTS + (1 << 20) + 128, 64, session, 3)
         .free(1, OBJECTS + (1 << 20));
     tape.wait(500_000).end_process(1, 0).end_process(0, 0);
+    tape.finish()
+}
+
+/// The case that heaptape was made for: a Python service with a C library, recorded from 09:50 to 11:10, that loses memory between 10:00 and 11:00. Beside that
+/// it warms up, fills a cache that it then keeps full, and answers requests.
+#[allow(dead_code)]
+pub fn founding_case() -> Vec<u8> {
+    const SECOND: u64 = 1_000_000;
+    const OBJECTS: u64 = 0x7000_0000;
+    let mut tape = Recording::begun(START - 70 * 60 * 1_000_000_000, 4096);
+    tape.process(812, ProcessOrigin::Exec, b"/usr/bin/python3.11")
+        .thread(0, 812, b"service")
+        .thread(0, 815, b"sync")
+        .module(b"/usr/bin/python3.11", b"")
+        .module(b"/srv/app/libdevice.so", b"")
+        .runtime(b"CPython 3.11.2", true, b"")
+        .code(b"<module>", b"/srv/app/service.py")
+        .code(b"handle", b"/srv/app/handlers.py")
+        .code(b"Templates.load", b"/srv/app/templates.py")
+        .code(b"Cache.put", b"/srv/app/cache.py")
+        .code(b"sync", b"/srv/app/sync.py")
+        .code(b"Device.poll", b"/srv/app/device.py")
+        .object_type(b"dict")
+        .object_type(b"bytes")
+        .object_type(b"str")
+        .object_type(b"device.Reading");
+    let (main, eval, alloc) = (native(0, 0x100), native(0, 0x200), native(0, 0x300));
+    let request = [main, eval, line(0, 88), eval, line(1, 17)];
+    let poll = [main, eval, line(0, 52), eval, line(4, 31), eval, line(5, 44)];
+    let of = |frames: &[Frame], more: &[Frame]| [frames, more].concat();
+    let template = tape.frames(&of(&request, &[eval, line(2, 12), alloc]));
+    let answer = tape.frames(&of(&request, &[alloc]));
+    let cached = tape.frames(&of(&request, &[eval, line(3, 29), alloc]));
+    let reading = tape.frames(&of(&poll, &[alloc]));
+    let frame = tape.frames(&of(&poll, &[native(1, 0x500), native(1, 0x720)]));
+    tape.arena(0, OBJECTS, 16 << 20, template);
+    for second in 0..80 * 60u64 {
+        tape.wait(SECOND - 2000);
+        if second % 60 == 0 {
+            tape.marker(b"cycle");
+            tape.sample(0, (24 << 20) + second * 300);
+        }
+        // The first five minutes: templates, for good.
+        if second < 300 {
+            tape.object(0, OBJECTS + second * 8192, 6000, template, 3);
+        }
+        let at = OBJECTS + (8 << 20) + second % 8 * 512;
+        tape.object(0, at, 480, answer, 2).wait(1000).free(0, at).wait(1000);
+        // A cache of 600 entries, the oldest of which gives way.
+        let entry = OBJECTS + (10 << 20) + second % 600 * 2048;
+        if second >= 600 {
+            tape.free(0, entry);
+        }
+        tape.object(0, entry, 1800, cached, 2);
+        // The device is polled every other second. From 10:00 to 11:00 the frame that it sends is kept.
+        if second % 2 == 0 {
+            let (object, buffer) = (OBJECTS + (14 << 20) + second * 64, 0x10_0000 + second * 1024);
+            tape.object(1, object, 56, reading, 4).alloc(1, buffer, 700, frame);
+            if !(600..4200).contains(&second) {
+                tape.free(1, buffer).free(1, object);
+            }
+        }
+    }
+    tape.end_process(0, 0);
     tape.finish()
 }
 

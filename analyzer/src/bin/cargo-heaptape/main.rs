@@ -1,15 +1,17 @@
-//! `cargo heaptape test`: the tests of a package, each in a recording of its own.
+//! `cargo heaptape test` and `cargo heaptape nextest`: the tests of a package, each in a recording of its own.
 //!
-//! libtest tells nobody where one test ends and the next begins, so each runs as a process of its own, as nextest does it. Its tape is checked against a budget,
-//! against the summary of the same test in a folder of baselines, or both.
+//! libtest tells nobody where one test ends and the next begins, so each runs as a process of its own: started one after the other here, or by nextest.
+//! Its tape is checked against a budget, against the summary of the same test in a folder of baselines, or both.
 
+mod hold;
+mod nextest;
 mod suite;
 
 use clap::{Args, Parser, Subcommand};
+use hold::{End, Hold};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
-use suite::{programs, Case};
+use std::process::ExitCode;
+use suite::programs;
 
 #[derive(Debug, Parser)]
 #[command(name = "cargo-heaptape", bin_name = "cargo", version, max_term_width = 120)]
@@ -31,25 +33,23 @@ enum What {
         after_help = "Example:\n  cargo heaptape test --save heap\n  cargo heaptape test --baseline heap -- --package parser"
     )]
     Test(Test),
+    /// Have nextest run each test in a recording of its own
+    #[command(
+        after_help = "Example:\n  cargo heaptape nextest --save heap\n  cargo heaptape nextest --baseline heap -- run --package parser --retries 1"
+    )]
+    Nextest(Nextest),
+    /// What nextest starts in place of a test.
+    #[command(hide = true)]
+    Runner(nextest::Runner),
 }
 
 #[derive(Args, Debug)]
 struct Test {
-    /// Limits that every test has to keep; see heaptape check
-    #[arg(long, value_name = "FILE")]
-    budget: Option<PathBuf>,
-    /// Hold each test against its summary in this folder; a test without one is new, and passes
-    #[arg(long, value_name = "DIR")]
-    baseline: Option<PathBuf>,
-    /// Write a summary of each test that passes into this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "baseline")]
-    save: Option<PathBuf>,
+    #[command(flatten)]
+    hold: Hold,
     /// Runs of each test, from which is learnt what is noise
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
     repeat: u32,
-    /// Where the tapes go
-    #[arg(long, value_name = "DIR", default_value = "target/heaptape")]
-    tapes: PathBuf,
     /// Only tests whose name contains this
     filter: Option<String>,
     /// Arguments for cargo test
@@ -57,39 +57,30 @@ struct Test {
     cargo: Vec<String>,
 }
 
+#[derive(Args, Debug)]
+struct Nextest {
+    #[command(flatten)]
+    hold: Hold,
+    /// Arguments for cargo nextest
+    #[arg(last = true, default_value = "run")]
+    nextest: Vec<String>,
+}
+
 fn main() -> ExitCode {
-    let Cargo::Heaptape(Heaptape {
-        command: What::Test(test),
-    }) = Cargo::parse();
-    match run(&test) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(message) => {
-            let _ = writeln!(
-                std::io::stderr(),
-                "cargo heaptape: {}",
-                heaptape::text::escape_message(&message)
-            );
-            ExitCode::from(2)
-        }
-    }
-}
-
-/// The program beside this one.
-fn heaptape() -> Command {
-    let own = std::env::current_exe().unwrap_or_default();
-    let beside = own.with_file_name("heaptape");
-    Command::new(if beside.is_file() {
-        beside
-    } else {
-        PathBuf::from("heaptape")
+    let Cargo::Heaptape(Heaptape { command }) = Cargo::parse();
+    let done = match command {
+        What::Test(test) => run(&test).map(|passed| ExitCode::from(u8::from(!passed))),
+        What::Nextest(nextest) => nextest::run(&nextest.hold, &nextest.nextest),
+        What::Runner(runner) => nextest::runner(&runner),
+    };
+    done.unwrap_or_else(|message| {
+        let _ = writeln!(
+            std::io::stderr(),
+            "cargo heaptape: {}",
+            heaptape::text::escape_message(&message)
+        );
+        ExitCode::from(2)
     })
-}
-
-/// How a test ended.
-enum End {
-    Passed,
-    Failed(String),
 }
 
 fn run(test: &Test) -> Result<bool, String> {
@@ -97,13 +88,15 @@ fn run(test: &Test) -> Result<bool, String> {
     let mut passed = 0usize;
     for program in programs(&test.cargo)? {
         for case in program.cases(test.filter.as_deref())? {
-            let end = one(test, &case)?;
-            match end {
+            match test
+                .hold
+                .run(&case.test(), test.repeat, |recorder| case.start(recorder))?
+            {
                 End::Passed => {
                     passed += 1;
                     say(&format!("test {} ... ok", case.title()));
                 }
-                End::Failed(text) => {
+                End::Failed(_, text) => {
                     say(&format!("test {} ... FAILED\n{text}", case.title()));
                     failed.push(case.title());
                 }
@@ -121,66 +114,4 @@ fn run(test: &Test) -> Result<bool, String> {
 /// Prints a line; whoever does not want to read it any more does not keep the tests from running.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{}", heaptape::text::escape_message(text));
-}
-
-fn made(folder: &Path) -> Result<&Path, String> {
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok(folder)
-}
-
-/// Records a test, and holds it against what it has to keep.
-fn one(test: &Test, case: &Case) -> Result<End, String> {
-    let folder = std::path::absolute(&test.tapes).map_err(|error| error.to_string())?;
-    let mut tapes = Vec::new();
-    for number in 1..=test.repeat {
-        let tape = made(&folder.join(&case.program.name))?.join(format!("{}.{number}.tape", case.file_name()));
-        let mut record = heaptape();
-        record.args(["record", "-q", "--force", "-o"]).arg(&tape).arg("--");
-        let output = case
-            .start(record)
-            .output()
-            .map_err(|error| format!("heaptape record: {error}"))?;
-        if !output.status.success() {
-            let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            return Ok(End::Failed(text.concat()));
-        }
-        tapes.push(tape);
-    }
-    let baseline = test
-        .baseline
-        .as_ref()
-        .map(|folder| case.summary(folder))
-        .filter(|file| file.is_file());
-    if test.budget.is_some() || baseline.is_some() {
-        let mut check = heaptape();
-        check.arg("check").args(&tapes);
-        if let Some(budget) = &test.budget {
-            check.arg("--budget").arg(budget);
-        }
-        if let Some(baseline) = &baseline {
-            check.arg("--baseline").arg(baseline);
-        }
-        let output = check.output().map_err(|error| format!("heaptape check: {error}"))?;
-        if !output.status.success() {
-            let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            return Ok(End::Failed(text.concat()));
-        }
-    }
-    if let Some(save) = &test.save {
-        let file = case.summary(save);
-        made(file.parent().unwrap_or(save))?;
-        let mut summarize = heaptape();
-        summarize
-            .args(["summarize", "--force", "--sites", "30", "-o"])
-            .arg(&file)
-            .args(&tapes);
-        let status = summarize.stderr(Stdio::null()).status();
-        if !status
-            .map_err(|error| format!("heaptape summarize: {error}"))?
-            .success()
-        {
-            return Err(format!("{} cannot be written", file.display()));
-        }
-    }
-    Ok(End::Passed)
 }

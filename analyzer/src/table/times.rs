@@ -1,0 +1,113 @@
+//! Times of events that lie near each other, without decoding the same steps again and again.
+
+use super::clock::{Clock, STRIDE};
+use heaptape_format::{EventNo, Micros};
+
+/// Strides that are remembered, decoded.
+const SLOTS: usize = 16;
+
+/// Reads the clock as [`Clock::time_of`] does, and remembers the strides that it decoded last.
+pub(crate) struct Times<'a> {
+    clock: &'a Clock,
+    /// The run that was looked at last.
+    run: usize,
+    strides: Vec<Stride>,
+}
+
+/// The times of the events from one mark to the next.
+#[derive(Clone, Default)]
+struct Stride {
+    /// One more than the number of its mark; 0 for none.
+    mark: usize,
+    times: Vec<u64>,
+}
+
+impl<'a> Times<'a> {
+    pub(crate) fn new(clock: &'a Clock) -> Times<'a> {
+        Times {
+            clock,
+            run: 0,
+            strides: vec![Stride::default(); SLOTS],
+        }
+    }
+
+    /// The run that an event lies in; `None` in a gap and before the first event.
+    #[inline]
+    fn run_of(&mut self, event: EventNo) -> Option<&'a super::Run> {
+        let runs: &'a [super::Run] = &self.clock.runs;
+        let is_in = |run: &super::Run| run.first_event <= event && event < run.end_event();
+        if let Some(run) = runs.get(self.run).filter(|run| is_in(run)) {
+            return Some(run);
+        }
+        let run = runs.partition_point(|run| run.first_event <= event).checked_sub(1)?;
+        let found = runs.get(run).filter(|found| is_in(found))?;
+        self.run = run;
+        Some(found)
+    }
+
+    /// When an event happened.
+    #[inline]
+    pub(crate) fn time_of(&mut self, event: EventNo) -> Micros {
+        let Some(run) = self.run_of(event) else {
+            return self.clock.time_of(event);
+        };
+        let index = (event.get() - run.first_event.get()) as usize;
+        let mark = run.first_mark as usize + index / STRIDE;
+        let stride = &mut self.strides[mark % SLOTS];
+        if stride.mark != mark + 1 {
+            stride.times.clear();
+            let events = (run.events as usize - index / STRIDE * STRIDE).min(STRIDE);
+            self.clock.decode_stride(run, mark, events, &mut stride.times);
+            stride.mark = mark + 1;
+        }
+        Micros(stride.times.get(index % STRIDE).copied().unwrap_or(run.last_time.get()))
+    }
+
+    /// Not before the first time, and not after the second, did an event happen. Takes no decoding.
+    #[inline]
+    pub(crate) fn bounds_of(&mut self, event: EventNo) -> (Micros, Micros) {
+        let Some(run) = self.run_of(event) else {
+            let time = self.clock.time_of(event);
+            return (time, time);
+        };
+        let index = (event.get() - run.first_event.get()) as usize;
+        let mark = run.first_mark as usize + index / STRIDE;
+        let stride = &self.strides[mark % SLOTS];
+        if stride.mark == mark + 1 {
+            let time = stride.times.get(index % STRIDE).copied().unwrap_or(run.last_time.get());
+            return (Micros(time), Micros(time));
+        }
+        let marks = &self.clock.mark_times;
+        let next = (index / STRIDE + 1) * STRIDE;
+        let latest = if next < run.events as usize && mark + 1 < marks.len() {
+            marks.get(mark + 1)
+        } else {
+            run.last_time.get()
+        };
+        let earliest = if mark < marks.len() { marks.get(mark) } else { latest };
+        (Micros(earliest.min(latest)), Micros(latest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::ClockBlock;
+
+    #[test]
+    fn times_are_those_of_the_clock_in_any_order() {
+        let mut clock = Clock::default();
+        for first in [5u64, 2000, 9000] {
+            let mut block = ClockBlock::new(EventNo(first));
+            (0..1500).for_each(|at| block.push(1, Micros(first * 100 + at * at / 7)));
+            clock.push(&block).expect("memory takes it");
+        }
+        let mut times = Times::new(&clock);
+        for event in (0..11_000).chain((0..11_000).map(|step| step * 7919 % 11_000)) {
+            let time = clock.time_of(EventNo(event));
+            let (earliest, latest) = times.bounds_of(EventNo(event));
+            assert!((earliest..=latest).contains(&time), "{event}");
+            assert_eq!(times.time_of(EventNo(event)), time, "{event}");
+        }
+    }
+}
