@@ -48,6 +48,9 @@ pub(super) struct Lives {
     at: FxHashMap<(ProcessIx, Address), u32>,
     /// Died in their own process, and perhaps alive in a descendant.
     ghosts: FxHashMap<(ProcessIx, Address), Vec<(Row, Death)>>,
+    ghost_count: usize,
+    /// Ghosts that nobody holds any more are let go when there are more than this.
+    most_ghosts: usize,
     /// What forked processes did first to blocks that they had inherited.
     touches: FxHashMap<(ProcessIx, Address), Death>,
     families: Vec<Family>,
@@ -59,9 +62,12 @@ pub(super) struct Lives {
 /// A place in `rows` that is not used: its birth.
 const VACANT: EventNo = EventNo(u64::MAX);
 
+/// With fewer ghosts than this it is not worth looking which are held.
+const FEW_GHOSTS: usize = 16;
+
 impl Lives {
     pub(super) fn len(&self) -> usize {
-        self.at.len() + self.ghosts.values().map(Vec::len).sum::<usize>()
+        self.at.len() + self.ghost_count
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
@@ -163,7 +169,9 @@ impl Lives {
                 self.vacant.push(place);
                 let is_held = self.any_forked && self.is_held_below(process, address, row.birth, Some(event));
                 if is_held {
-                    self.ghosts.entry((process, address)).or_default().push((row, death));
+                    let ghosts = self.ghosts.entry((process, address));
+                    ghosts.or_insert_with(|| Vec::with_capacity(1)).push((row, death));
+                    self.ghost_count += 1;
                 }
                 Some((row, !is_held))
             }
@@ -229,6 +237,30 @@ impl Lives {
         false
     }
 
+    /// Lets go of the ghosts that nobody holds any more, if there are many; `gone` hears of them.
+    pub(super) fn release_some_ghosts(&mut self, gone: impl FnMut(&Row)) {
+        if self.ghost_count > self.most_ghosts.max(FEW_GHOSTS) {
+            self.release_ghosts(gone);
+            self.most_ghosts = 2 * self.ghost_count;
+        }
+    }
+
+    fn release_ghosts(&mut self, mut gone: impl FnMut(&Row)) {
+        let mut all = std::mem::take(&mut self.ghosts);
+        all.retain(|&(process, address), ghosts| {
+            ghosts.retain(|(row, death)| {
+                let is_held = self.is_held_below(process, address, row.birth, Some(death.event));
+                if !is_held {
+                    gone(row);
+                }
+                is_held
+            });
+            !ghosts.is_empty()
+        });
+        self.ghost_count = all.values().map(Vec::len).sum();
+        self.ghosts = all;
+    }
+
     /// What stays, each in the order of events: blocks, and deaths of blocks that live on elsewhere. `gone` hears of blocks that are held no more, and whether they were freed or went with their process.
     pub(super) fn finish(mut self, mut gone: impl FnMut(&Row, bool)) -> (Vec<Row>, Vec<Death>) {
         let mut deaths = Vec::new();
@@ -245,18 +277,10 @@ impl Lives {
             gone(&self.rows[place as usize], false);
             self.rows[place as usize].birth = VACANT;
         }
-        let mut kept: Vec<Row> = Vec::new();
-        let ghosts = std::mem::take(&mut self.ghosts);
-        for ((process, address), ghosts) in ghosts {
-            for (row, death) in ghosts {
-                if self.is_held_below(process, address, row.birth, Some(death.event)) {
-                    kept.push(row);
-                    deaths.push(death);
-                } else {
-                    gone(&row, true);
-                }
-            }
-        }
+        self.release_ghosts(|row| gone(row, true));
+        let (mut kept, ended): (Vec<Row>, Vec<Death>) =
+            std::mem::take(&mut self.ghosts).into_values().flatten().unzip();
+        deaths.extend(ended);
         // A death counts while there is a block that it can be the death of.
         let mut touches = std::mem::take(&mut self.touches);
         if !touches.is_empty() {

@@ -161,6 +161,8 @@ impl Folder {
         if read.is_ok() {
             self.sites.begin(block.generation);
             self.lives.reach(block.first_event);
+            let Folder { lives, sites, .. } = self;
+            lives.release_some_ghosts(|row| sites.freed(row.stack, row.size));
             self.find_ends(&columns);
             for at in 0..columns.len() {
                 self.event(&columns, at, block.kind == BlockKind::Keyframe);

@@ -1,6 +1,7 @@
 //! The thread that makes the folded tape.
 
 use super::place::NewFile;
+use crate::sys::memory;
 use heaptape_format::fold::{rehead, Restamp};
 use heaptape_format::{scan, Folder, Part, Source, SourceError, WriterOptions};
 use std::fs::File;
@@ -10,8 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Bytes that are copied at once; more than any block has.
-const COPY: u64 = 10 << 20;
+/// Bytes that are copied at once, if a whole block is among them.
+const COPY: u64 = 1 << 20;
+/// More than any block has.
+const MOST_COPY: u64 = 10 << 20;
 /// With less than this to copy, the rest is left to the collector.
 const LITTLE: u64 = 64 << 10;
 /// So much later than others this thread is given a processor.
@@ -88,7 +91,11 @@ impl Fold {
     /// Begins the work.
     pub(super) fn spawn(self) -> io::Result<JoinHandle<io::Result<Folded>>> {
         let thread = std::thread::Builder::new().name("fold".into());
-        thread.spawn(move || self.run())
+        thread.spawn(move || {
+            let folded = self.run();
+            memory::give_back();
+            folded
+        })
     }
 
     fn run(self) -> io::Result<Folded> {
@@ -150,6 +157,7 @@ impl Fold {
             is_whole: stamp.is_some(),
         };
         let mut bytes = Vec::new();
+        let mut at_once = COPY;
         while folded.is_whole && !stopped() {
             let until = written.load(Ordering::Acquire);
             let left = until - folded.copied;
@@ -162,10 +170,14 @@ impl Fold {
                 folded.is_whole = false;
                 break;
             }
-            bytes.resize(left.min(COPY) as usize, 0);
+            bytes.resize(left.min(at_once) as usize, 0);
             tape.read_exact_at(&mut bytes, folded.copied)?;
             let whole = rehead(&mut bytes, generation, &mut folded.stamp);
             if whole == 0 {
+                if at_once < MOST_COPY.min(left) {
+                    at_once = MOST_COPY;
+                    continue;
+                }
                 return Err(io::Error::other("the tape does not hold what was written to it"));
             }
             folded.file.write_all(&bytes[..whole])?;

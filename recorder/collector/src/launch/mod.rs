@@ -16,7 +16,7 @@ use crate::host::linux::Linux;
 use crate::output::Sink;
 use crate::send::Sender;
 use crate::summary;
-use crate::sys::{process, shared, signal};
+use crate::sys::{memory, process, shared, signal};
 use heaptape_format::record::ProcessEnd;
 use heaptape_format::WriterOptions;
 use heaptape_shm::{Geometry, Options, Segment, State};
@@ -293,6 +293,7 @@ fn collector_main(
     let mut keep = vec![tape.fd(), fd.as_raw_fd(), channel.fd().as_raw_fd()];
     keep.extend(place.as_ref().map(|(place, _)| place.fd()));
     process::keep_only(&keep);
+    memory::keep_little();
     // So that a file system can be unmounted under a long recording.
     let _ = rustix::process::chdir("/");
     segment

@@ -136,7 +136,9 @@ pub fn fresh_number() -> u32 {
 fn spare() -> u32 {
     let count = SPARE_COUNT.load(Ordering::Relaxed);
     let last = count.wrapping_sub(1);
-    let Some(place) = SPARE.get(last as usize) else { return 0 };
+    let Some(place) = SPARE.get(last as usize) else {
+        return 0;
+    };
     SPARE_COUNT.store(last, Ordering::Relaxed);
     place.load(Ordering::Relaxed)
 }
