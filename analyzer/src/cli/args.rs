@@ -47,14 +47,14 @@ pub enum Command {
     Record(RepeatArgs),
     /// Put a marker into the recording of a running program
     Mark {
-        /// A process that is being recorded
+        /// A process that is being recorded, or the `heaptape record` that started it
         pid: u32,
         /// The marker's name, as in FILE@marker:NAME
         name: OsString,
     },
     /// Pause, resume or ask about the recording of a running program
     Ctl {
-        /// A process that is being recorded
+        /// A process that is being recorded, or the `heaptape record` that started it
         pid: u32,
         /// What to do
         action: Action,

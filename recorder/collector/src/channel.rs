@@ -88,6 +88,12 @@ impl Channel {
         }
     }
 
+    /// The process that has made the pair: the launcher.
+    pub fn maker(&self) -> Option<u32> {
+        let maker = rustix::net::sockopt::socket_peercred(&self.0).ok()?;
+        Some(maker.pid.as_raw_nonzero().get() as u32)
+    }
+
     /// The descriptor, to wait on.
     pub fn fd(&self) -> &OwnedFd {
         &self.0

@@ -436,7 +436,9 @@ impl<H: Host, S: Sink> Collector<H, S> {
     }
 
     fn answer(&mut self, pid: u32, command: Command) -> Reply {
-        let own = [std::process::id(), self.launched].contains(&pid);
+        // Whoever has started `heaptape record` knows the launcher best.
+        let launcher = self.channel.as_ref().and_then(Channel::maker);
+        let own = [std::process::id(), self.launched].contains(&pid) || launcher == Some(pid);
         let image = self.drain.scribe.images.living(pid);
         let Some(image) = image.or_else(|| self.drain.scribe.images.living(self.launched).filter(|_| own)) else {
             return if own {
