@@ -3,10 +3,12 @@
 
 use super::{Column, Flags, Heap, Item, Level, Marks, Times, NEVER, PIECE};
 use crate::tape::StackIx;
-use hashbrown::HashMap;
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use heaptape_format::{EventNo, Micros, ThreadIx, TypeIx};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -57,6 +59,12 @@ pub(crate) struct Alike {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 struct AlikeKey {
     stack: u32,
+    traits: Traits,
+}
+
+/// What rows that are alike have in common beside the stack; there are few.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Traits {
     /// `None`: any.
     thread: Option<u32>,
     kind: u32,
@@ -64,6 +72,20 @@ struct AlikeKey {
     life: FineLife,
     /// Freed by the event behind the one that allocated it.
     is_at_once: bool,
+}
+
+impl Hash for Traits {
+    // All in two words: every row is looked up by it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let thread = self.thread.map_or(u64::from(u32::MAX), u64::from);
+        state.write_u64(thread << 32 | u64::from(self.kind));
+        state.write_u32(u32::from_le_bytes([
+            self.api,
+            self.life.0,
+            u8::from(self.is_at_once),
+            0,
+        ]));
+    }
 }
 
 /// The length of a life, so that it is known both of "less than" and of "not more than" a bound of [`LIFETIME_BOUNDS`]: an even number 2n is a life below bound n and above the one before,
@@ -111,15 +133,15 @@ impl Alike {
             death: self.lives().map_or(NEVER.get(), |_| 0),
             size: 0,
             stack: StackIx(self.key.stack),
-            thread: ThreadIx(self.key.thread.unwrap_or(u32::MAX)),
-            kind: TypeIx(self.key.kind),
-            marks: Marks::new(self.key.api, Flags::default()),
+            thread: ThreadIx(self.key.traits.thread.unwrap_or(u32::MAX)),
+            kind: TypeIx(self.key.traits.kind),
+            marks: Marks::new(self.key.traits.api, Flags::default()),
         }
     }
 
     /// Whether all are of one thread, which is known.
     pub(crate) fn has_thread(&self) -> bool {
-        self.key.thread.is_some()
+        self.key.traits.thread.is_some()
     }
 
     /// No block is smaller or larger.
@@ -129,17 +151,17 @@ impl Alike {
 
     /// No life is shorter or longer, in microseconds; `None`: they have no end.
     pub(crate) fn lives(&self) -> Option<RangeInclusive<u64>> {
-        self.key.life.lives()
+        self.key.traits.life.lives()
     }
 
     /// Which column of a histogram their lives belong to.
     pub(crate) fn column(&self) -> usize {
-        self.key.life.column()
+        self.key.traits.life.column()
     }
 
     /// Whether all were freed by the next event, or none was.
     pub(crate) fn is_at_once(&self) -> bool {
-        self.key.is_at_once
+        self.key.traits.is_at_once
     }
 }
 
@@ -159,17 +181,81 @@ pub(crate) struct Lives {
     read: OnceLock<Option<Vec<Alike>>>,
 }
 
-type Groups = HashMap<AlikeKey, ((u64, u64), Level)>;
+/// A group in the making: the smallest and the largest block, and all of them.
+#[derive(Clone, Copy)]
+struct Sum {
+    sizes: (u64, u64),
+    level: Level,
+}
 
-fn add(groups: &mut Groups, key: AlikeKey, sizes: (u64, u64), level: Level) {
-    let (own, sum) = groups.entry(key).or_insert((sizes, Level::default()));
-    *own = (own.0.min(sizes.0), own.1.max(sizes.1));
-    sum.add(level);
+impl Sum {
+    fn add(&mut self, other: &Sum) {
+        self.sizes = (self.sizes.0.min(other.sizes.0), self.sizes.1.max(other.sizes.1));
+        self.level.add(other.level);
+    }
+}
+
+/// Rows whose groups are looked for at once. All are looked at before any is changed: a processor waits for many reads from memory at one time, but not for those that hang on what it finds.
+const WINDOW: usize = 64;
+
+/// Groups of one thread of ours: a table far larger than a cache, in which every row has its place anywhere.
+#[derive(Default)]
+struct Groups {
+    traits: Vec<Traits>,
+    numbers: HashMap<Traits, u32>,
+    /// By stack and number of traits.
+    table: HashTable<((u32, u32), Sum)>,
+    hasher: DefaultHashBuilder,
+    rows: Vec<(u64, (u32, u32), Sum)>,
+}
+
+impl Groups {
+    #[inline]
+    fn add(&mut self, stack: u32, traits: Traits, sum: Sum) {
+        let number = *self.numbers.entry(traits).or_insert_with(|| {
+            self.traits.push(traits);
+            (self.traits.len() - 1) as u32
+        });
+        let key = (stack, number);
+        self.rows.push((self.hasher.hash_one(key), key, sum));
+        if self.rows.len() == WINDOW {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        let find = |(hash, key, _): &(u64, (u32, u32), Sum)| self.table.find(*hash, |(found, _)| found == key);
+        let seen = self.rows.iter().filter_map(find);
+        std::hint::black_box(seen.fold(0, |seen, (_, sum)| seen ^ sum.level.count));
+        for (hash, key, sum) in self.rows.drain(..) {
+            let hash_of = |(key, _): &((u32, u32), Sum)| self.hasher.hash_one(key);
+            match self.table.entry(hash, |(found, _)| *found == key, hash_of) {
+                Entry::Occupied(group) => group.into_mut().1.add(&sum),
+                Entry::Vacant(place) => drop(place.insert((key, sum))),
+            }
+        }
+    }
+
+    fn len(&mut self) -> usize {
+        self.settle();
+        self.table.len()
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = (AlikeKey, Sum)> + '_ {
+        self.settle();
+        self.numbers.clear();
+        let traits = std::mem::take(&mut self.traits);
+        let key = move |(stack, number): (u32, u32)| AlikeKey {
+            stack,
+            traits: traits[number as usize],
+        };
+        self.table.drain().map(move |(of, sum)| (key(of), sum))
+    }
 }
 
 /// Groups of all threads of ours together, as many as may be.
 struct Sums {
-    groups: Groups,
+    groups: HashMap<AlikeKey, Sum>,
     most: usize,
     /// Whether the threads of the recording are told apart.
     by_thread: bool,
@@ -178,17 +264,20 @@ struct Sums {
 }
 
 impl Sums {
-    fn take(&mut self, from: &mut Groups) {
-        for (key, (sizes, level)) in from.drain() {
+    fn take(&mut self, from: impl Iterator<Item = (AlikeKey, Sum)>) {
+        for (mut key, sum) in from {
             if self.is_given_up {
                 continue;
             }
-            let thread = key.thread.filter(|_| self.by_thread);
-            add(&mut self.groups, AlikeKey { thread, ..key }, sizes, level);
+            key.traits.thread = key.traits.thread.filter(|_| self.by_thread);
+            self.groups
+                .entry(key)
+                .and_modify(|group| group.add(&sum))
+                .or_insert(sum);
             if self.groups.len() > self.most {
-                let mut groups = std::mem::take(&mut self.groups);
                 self.is_given_up = !std::mem::take(&mut self.by_thread);
-                self.take(&mut groups);
+                let groups = std::mem::take(&mut self.groups);
+                self.take(groups.into_iter());
             }
         }
     }
@@ -198,34 +287,37 @@ impl Lives {
     /// Adds up all rows; nothing if they make more groups than so many though threads are not told apart.
     pub(crate) fn of(heap: &Heap, most: usize) -> Lives {
         let all = Mutex::new(Sums {
-            groups: Groups::new(),
+            groups: HashMap::new(),
             most,
             by_thread: true,
             is_given_up: false,
         });
         let hand_over = |own: &mut Groups| {
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.take(own);
+            all.take(own.drain());
         };
         // As many as there may be in the end: whatever is handed over is looked up again.
         let at_once = (most / rayon::current_num_threads().max(1)).max(LEAST_OWN);
         let pieces = heap.pieces(0..heap.allocations.len());
         let shares = pieces.len().div_ceil(rayon::current_num_threads() * 4).max(1);
         pieces.par_chunks(shares).for_each(|pieces| {
-            let mut own = Groups::new();
+            let mut own = Groups::default();
             let mut times = Times::new(&heap.clock);
             for piece in pieces {
                 heap.visit(piece, 0, |item| {
                     let birth = heap.allocations.birth(item.row as usize).get();
-                    let key = AlikeKey {
-                        stack: item.stack.0,
+                    let traits = Traits {
                         thread: Some(item.thread.get()),
                         kind: item.kind.get(),
                         api: item.marks.api() as u8,
                         life: fine_life(&mut times, birth, item.death),
                         is_at_once: item.death == birth.saturating_add(1),
                     };
-                    add(&mut own, key, (item.size, item.size), heap.level(item));
+                    let sum = Sum {
+                        sizes: (item.size, item.size),
+                        level: heap.level(item),
+                    };
+                    own.add(item.stack.0, traits, sum);
                 });
                 if own.len() > at_once {
                     hand_over(&mut own);
@@ -238,7 +330,7 @@ impl Lives {
             return Lives::default();
         }
         let groups = all.groups.into_iter();
-        let alike = groups.map(|(key, (sizes, level))| Alike { key, sizes, level });
+        let alike = groups.map(|(key, Sum { sizes, level })| Alike { key, sizes, level });
         let mut alike: Vec<Alike> = alike.collect();
         alike.sort_unstable_by_key(|one| one.key);
         // Nothing of this can fail to be serialized; without bytes there is nothing to read.
@@ -266,7 +358,7 @@ impl Lives {
         let read: Option<Vec<Alike>> = postcard::from_bytes(&bytes).ok();
         let stacks = heap.catalog.stacks.len();
         let kinds = heap.catalog.types.len();
-        let is_known = |one: &Alike| (one.key.stack as usize) < stacks && (one.key.kind as usize) < kinds;
+        let is_known = |one: &Alike| (one.key.stack as usize) < stacks && (one.key.traits.kind as usize) < kinds;
         let is_possible = |all: &Vec<Alike>| {
             let sum = all.iter().fold(Level::default(), |sum, one| sum.and(one.level));
             all.iter().all(is_known) && sum.is_possible(heap.allocations.len())
