@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Bytes that are copied at once, if a whole block is among them.
 const COPY: u64 = 1 << 20;
@@ -17,8 +18,41 @@ const COPY: u64 = 1 << 20;
 const MOST_COPY: u64 = 10 << 20;
 /// With less than this to copy, the rest is left to the collector.
 const LITTLE: u64 = 64 << 10;
-/// So much later than others this thread is given a processor.
-const NICE: i32 = 10;
+/// So many times as long as it has worked the thread rests, while nobody waits for it: others may have but one processor. It is no less of a thread than others, though: whoever waits for it
+/// could not make it one again.
+const REST: u32 = 2;
+
+/// What the collector wants of the thread that folds.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// Bytes of the tape so far.
+    pub written: AtomicU64,
+    /// It is waited for.
+    pub hurry: AtomicBool,
+    /// It is to stop.
+    pub stop: AtomicBool,
+}
+
+impl Wishes {
+    /// None, for a tape of this length.
+    pub(super) fn at(written: u64) -> Arc<Wishes> {
+        Arc::new(Wishes {
+            written: AtomicU64::new(written),
+            ..Wishes::default()
+        })
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// After something that was begun then.
+    fn rest(&self, begun: Instant) {
+        if !self.hurry.load(Ordering::Relaxed) {
+            std::thread::sleep(begun.elapsed() * REST);
+        }
+    }
+}
 
 /// What is to be done.
 pub(super) struct Fold {
@@ -31,9 +65,7 @@ pub(super) struct Fold {
     pub part: Option<Part>,
     /// Most bytes that the new file may have.
     pub room: u64,
-    /// Bytes of the tape so far.
-    pub written: Arc<AtomicU64>,
-    pub stop: Arc<AtomicBool>,
+    pub wishes: Arc<Wishes>,
 }
 
 /// What was done.
@@ -99,9 +131,6 @@ impl Fold {
     }
 
     fn run(self) -> io::Result<Folded> {
-        // A request; without it the thread is only less modest.
-        let own = rustix::thread::gettid();
-        let _ = rustix::process::setpriority_process(Some(own), NICE);
         let Fold {
             tape,
             to: mut file,
@@ -109,11 +138,9 @@ impl Fold {
             generation,
             part,
             room,
-            written,
-            stop,
+            wishes,
         } = self;
         let mut length = 0;
-        let stopped = || stop.load(Ordering::Relaxed);
         let stamp = {
             let source = Beginning {
                 file: &tape,
@@ -125,16 +152,18 @@ impl Fold {
                 folder.begins(part);
             }
             for block in &found.blocks {
-                if stopped() {
+                if wishes.stopped() {
                     return Err(io::ErrorKind::Interrupted.into());
                 }
+                let begun = Instant::now();
                 folder.take(&source, block);
+                wishes.rest(begun);
             }
             drop(found);
             let mut failure = None;
             let stamp = folder.finish(WriterOptions::default(), |bytes| {
                 length += bytes.len() as u64;
-                if length > room || stopped() {
+                if length > room || wishes.stopped() {
                     return false;
                 }
                 failure = file.write_all(bytes).err();
@@ -158,8 +187,9 @@ impl Fold {
         };
         let mut bytes = Vec::new();
         let mut at_once = COPY;
-        while folded.is_whole && !stopped() {
-            let until = written.load(Ordering::Acquire);
+        while folded.is_whole && !wishes.stopped() {
+            let begun = Instant::now();
+            let until = wishes.written.load(Ordering::Acquire);
             let left = until - folded.copied;
             if left < LITTLE {
                 // So that little is left for later.
@@ -183,6 +213,7 @@ impl Fold {
             folded.file.write_all(&bytes[..whole])?;
             folded.length += whole as u64;
             folded.copied += whole as u64;
+            wishes.rest(begun);
         }
         Ok(folded)
     }

@@ -20,12 +20,12 @@ mod witness;
 pub use place::Place;
 pub use rotation::{Rotation, Turn};
 
-use fold::{Fold, Folded};
+use fold::{Fold, Folded, Wishes};
 use heaptape_format::fold::Restamp;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -62,6 +62,8 @@ pub trait Folding {
     fn start(&mut self, written: u64, is_urgent: bool) -> io::Result<()>;
     /// Whether a thread is at work, and whether it is done.
     fn is_done(&self) -> Option<bool>;
+    /// Somebody waits for the thread.
+    fn hurry(&self);
     /// Whether nothing more is to be written, to a tape of this length, before the thread is done.
     fn is_pressing(&self, written: u64) -> bool {
         let _ = written;
@@ -79,17 +81,29 @@ pub trait Folding {
 /// What goes on beside the recording.
 struct Work {
     thread: JoinHandle<io::Result<Folded>>,
+    wishes: Arc<Wishes>,
     cut: Cut,
 }
 
 impl Work {
     fn begin(fold: Fold, cut: Cut) -> io::Result<Work> {
+        let wishes = Arc::clone(&fold.wishes);
         let thread = fold.spawn()?;
-        Ok(Work { thread, cut })
+        Ok(Work { thread, wishes, cut })
     }
 
     fn is_done(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Nothing is written to the tape until it is done.
+    fn hurry(&self) {
+        self.wishes.hurry.store(true, Ordering::Relaxed);
+    }
+
+    /// The tape has come to this length.
+    fn wrote(&self, written: u64) {
+        self.wishes.written.store(written, Ordering::Release);
     }
 
     /// Waits for it.
@@ -99,8 +113,8 @@ impl Work {
     }
 
     /// Whatever it has come to, it is not wanted any more.
-    fn give_up(self, stop: &AtomicBool, place: &Place) {
-        stop.store(true, Ordering::Relaxed);
+    fn give_up(self, place: &Place) {
+        self.wishes.stop.store(true, Ordering::Relaxed);
         drop(self.thread.join());
         place.remove_beside();
     }
@@ -114,10 +128,6 @@ pub struct Bound {
     /// Where the latest cut was made.
     latest: u64,
     work: Option<Work>,
-    /// Bytes of the tape so far, for the thread.
-    written: Arc<AtomicU64>,
-    /// The thread is to stop.
-    stop: Arc<AtomicBool>,
     /// What a keyframe takes, as far as is known.
     keyframe: u64,
     /// Since the last fold failed for want of room, the tape must have a later cut.
@@ -147,8 +157,6 @@ impl Bound {
             cuts: VecDeque::new(),
             latest: 0,
             work: None,
-            written: Arc::default(),
-            stop: Arc::default(),
             keyframe: 0,
             not_before: 0,
         }
@@ -183,7 +191,9 @@ impl Folding for Bound {
     }
 
     fn start(&mut self, written: u64, is_urgent: bool) -> io::Result<()> {
-        self.written.store(written, Ordering::Release);
+        if let Some(work) = &self.work {
+            work.wrote(written);
+        }
         let Some(cut) = self.cut_for(written, is_urgent) else {
             return Ok(());
         };
@@ -195,8 +205,7 @@ impl Folding for Bound {
             part: None,
             // While it works, the tape may grow by an eighth, which is written twice.
             room: self.limit - self.room(),
-            written: Arc::clone(&self.written),
-            stop: Arc::clone(&self.stop),
+            wishes: Wishes::at(written),
         };
         self.work = Some(Work::begin(fold, cut)?);
         Ok(())
@@ -204,6 +213,10 @@ impl Folding for Bound {
 
     fn is_done(&self) -> Option<bool> {
         self.work.as_ref().map(Work::is_done)
+    }
+
+    fn hurry(&self) {
+        self.work.iter().for_each(Work::hurry);
     }
 
     /// When there is no room, the next try keeps less.
@@ -245,7 +258,7 @@ impl Folding for Bound {
 
     fn end(&mut self) {
         if let Some(work) = self.work.take() {
-            work.give_up(&self.stop, &self.place);
+            work.give_up(&self.place);
         }
     }
 }

@@ -8,14 +8,12 @@
 //! Nothing of a file that has its name is ever taken back: what a reader has opened stays as it is, and a power cut at any moment leaves files that can be read as one. What both have
 //! is known by what the second says of itself ([`Part`]).
 
-use super::fold::Fold;
+use super::fold::{Fold, Wishes};
 use super::{Cut, Exchanged, Folding, Place, Work};
 use heaptape_format::Part;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// When a file has had its turn.
@@ -42,10 +40,6 @@ pub struct Rotation {
     /// Where the next file begins.
     cut: Option<Cut>,
     work: Option<Work>,
-    /// Bytes of the file so far, for the thread.
-    written: Arc<AtomicU64>,
-    /// The thread is to stop.
-    stop: Arc<AtomicBool>,
 }
 
 impl Rotation {
@@ -61,8 +55,6 @@ impl Rotation {
             keyframe: 0,
             cut: None,
             work: None,
-            written: Arc::default(),
-            stop: Arc::default(),
         }
     }
 
@@ -92,7 +84,9 @@ impl Folding for Rotation {
     }
 
     fn start(&mut self, written: u64, _: bool) -> io::Result<()> {
-        self.written.store(written, Ordering::Release);
+        if let Some(work) = &self.work {
+            work.wrote(written);
+        }
         let Some(cut) = self.cut.filter(|_| self.work.is_none()) else {
             return Ok(());
         };
@@ -106,8 +100,7 @@ impl Folding for Rotation {
                 continues: cut.sequence,
             }),
             room: u64::MAX,
-            written: Arc::clone(&self.written),
-            stop: Arc::clone(&self.stop),
+            wishes: Wishes::at(written),
         };
         self.work = Some(Work::begin(fold, cut)?);
         Ok(())
@@ -115,6 +108,10 @@ impl Folding for Rotation {
 
     fn is_done(&self) -> Option<bool> {
         self.work.as_ref().map(Work::is_done)
+    }
+
+    fn hurry(&self) {
+        self.work.iter().for_each(Work::hurry);
     }
 
     /// A file does not grow beyond twice its size while the next one is being made.
@@ -158,7 +155,7 @@ impl Folding for Rotation {
 
     fn end(&mut self) {
         if let (Some(work), Ok(next)) = (self.work.take(), self.next()) {
-            work.give_up(&self.stop, &next);
+            work.give_up(&next);
         }
     }
 }

@@ -225,7 +225,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
             }
             match folding.is_done() {
                 Some(true) => self.exchange(),
-                Some(false) => self.wait_a_little(),
+                Some(false) => {
+                    folding.hurry();
+                    self.wait_a_little();
+                }
                 None => match folding.start(written, true) {
                     Err(error) => self.output.fail(error),
                     Ok(()) if folding.is_done().is_some() => {}
@@ -273,7 +276,10 @@ impl<H: Host, S: Sink> Collector<H, S> {
                     self.write_out();
                     return self.exchange();
                 }
-                Some(false) if folding.is_pressing(written) => self.wait_a_little(),
+                Some(false) if folding.is_pressing(written) => {
+                    folding.hurry();
+                    self.wait_a_little();
+                }
                 _ => return,
             }
         }
@@ -751,6 +757,8 @@ mod tests {
         fn is_done(&self) -> Option<bool> {
             self.0.map(|_| true)
         }
+
+        fn hurry(&self) {}
 
         fn exchange(&mut self, _: u64) -> std::io::Result<Option<Exchanged>> {
             self.1 = true;

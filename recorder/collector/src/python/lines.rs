@@ -8,45 +8,74 @@ use heaptape_shm::entry::python::lines;
 const MOST: usize = 1 << 24;
 
 /// The line of each instruction of two bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lines {
     first: u32,
-    all: Vec<u32>,
-    /// Bytes of bytecode that `all` stands for.
-    bytes: usize,
+    all: All,
+}
+
+/// As small as they can be: a large program has tens of thousands of code objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum All {
+    /// So many lines behind this one; 0 is no line.
+    Near(u32, Box<[u16]>),
+    Far(Box<[u32]>),
 }
 
 impl Lines {
     /// Reads a table.
     pub fn decode(format: u8, first: u32, table: &[u8]) -> Lines {
-        let mut lines = Lines {
+        let mut steps = Steps {
             first,
-            ..Lines::default()
+            all: Vec::new(),
+            bytes: 0,
         };
         match format {
-            lines::LNOTAB => lines.read_lnotab(table),
-            lines::RANGES => lines.read_ranges(table),
-            lines::LOCATIONS => lines.read_locations(table),
+            lines::LNOTAB => steps.read_lnotab(table),
+            lines::RANGES => steps.read_ranges(table),
+            lines::LOCATIONS => steps.read_locations(table),
             _ => {}
         }
-        lines
+        let lines = steps.all.iter().copied().filter(|line| *line != 0);
+        let before = lines.min().map_or(0, |least| least - 1);
+        let near = |line: &u32| u16::try_from(line.saturating_sub(before)).ok();
+        let all = match steps.all.iter().map(near).collect() {
+            Some(near) => All::Near(before, near),
+            None => All::Far(steps.all.into()),
+        };
+        Lines { first, all }
     }
 
     /// The line of the instruction at this offset in bytes; 0 when it belongs to none.
     #[inline]
     pub fn at(&self, offset: u32) -> u32 {
-        match self.all.get(offset as usize / 2) {
-            Some(line) => *line,
-            // The last range has no end of its own in the oldest format.
-            None => self.all.last().copied().unwrap_or(self.first),
-        }
+        let index = offset as usize / 2;
+        // The last range has no end of its own in the oldest format.
+        let found = match &self.all {
+            All::Near(before, lines) => {
+                let line = lines.get(index).or(lines.last());
+                line.map(|line| if *line == 0 { 0 } else { before + u32::from(*line) })
+            }
+            All::Far(lines) => lines.get(index).or(lines.last()).copied(),
+        };
+        found.unwrap_or(self.first)
     }
 
     /// The line of a frame of which no instruction has run.
     pub fn first(&self) -> u32 {
         self.first
     }
+}
 
+/// A table being read.
+struct Steps {
+    first: u32,
+    all: Vec<u32>,
+    /// Bytes of bytecode that `all` stands for.
+    bytes: usize,
+}
+
+impl Steps {
     fn extend(&mut self, bytes: usize, line: i64) {
         let line = u32::try_from(line).unwrap_or(0);
         self.bytes = (self.bytes + bytes).min(MOST);
@@ -130,8 +159,28 @@ fn signed(bytes: &mut impl Iterator<Item = u8>) -> i64 {
 mod tests {
     use super::*;
 
+    fn count(lines: &Lines) -> usize {
+        match &lines.all {
+            All::Near(_, lines) => lines.len(),
+            All::Far(lines) => lines.len(),
+        }
+    }
+
     fn all(format: u8, first: u32, table: &[u8]) -> Vec<u32> {
-        Lines::decode(format, first, table).all
+        let lines = Lines::decode(format, first, table);
+        (0..count(&lines) as u32).map(|index| lines.at(2 * index)).collect()
+    }
+
+    #[test]
+    fn lines_far_from_each_other_are_kept_as_they_are() {
+        // Long form: 70,000 down, in three groups of six bits.
+        let far = [0x80, 0x80 | 14 << 3, 0x60, 0x4b, 0x22, 0, 0, 0];
+        assert_eq!(all(lines::LOCATIONS, 5, &far), [5, 70_005]);
+        assert!(matches!(Lines::decode(lines::LOCATIONS, 5, &far).all, All::Far(_)));
+        assert!(matches!(
+            Lines::decode(lines::LOCATIONS, 5, &far[..1]).all,
+            All::Near(4, _)
+        ));
     }
 
     #[test]
@@ -197,7 +246,7 @@ mod tests {
             let table: Vec<u8> = (0..byte()).map(|_| byte()).collect();
             let first = u32::from(byte()) << (round % 25);
             let lines = Lines::decode(byte() % 5, first, &table);
-            assert!(lines.all.len() <= MOST / 2);
+            assert!(count(&lines) <= MOST / 2);
             lines.at(u32::from(byte()) << (round % 25));
         }
     }

@@ -8,7 +8,6 @@ use heaptape_format::{CodeIx, ProcessIx, TypeIx};
 use heaptape_shm::entry::python::{FRAME, NO_OFFSET};
 use lines::Lines;
 use rustc_hash::FxHashMap;
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use text::Reader;
@@ -22,10 +21,7 @@ const MOST_AHEAD: usize = 1 << 20;
 #[derive(Debug)]
 struct Entry {
     code: CodeIx,
-    format: u8,
-    first_line: u32,
-    table: Vec<u8>,
-    lines: OnceCell<Lines>,
+    lines: Lines,
 }
 
 /// One that has been announced, and whose lines are still to come.
@@ -125,10 +121,7 @@ impl Known {
         let (code, fresh) = self.code(announced.record);
         let entry = Entry {
             code,
-            format: announced.format,
-            first_line,
-            table: announced.table,
-            lines: OnceCell::new(),
+            lines: Lines::decode(announced.format, first_line, &announced.table),
         };
         let index = announced.number as usize;
         if index >= numbers.codes.len() {
@@ -147,13 +140,10 @@ impl Known {
         let (number, offset) = ((word & !FRAME) >> 32, word as u32);
         match numbers.codes.get(number as usize) {
             Some(Some(entry)) => {
-                let lines = entry
-                    .lines
-                    .get_or_init(|| Lines::decode(entry.format, entry.first_line, &entry.table));
                 let line = if offset == NO_OFFSET {
-                    lines.first()
+                    entry.lines.first()
                 } else {
-                    lines.at(offset)
+                    entry.lines.at(offset)
                 };
                 (common(entry.code, line), None)
             }
