@@ -185,6 +185,68 @@ fn the_flame_graph_of_a_check_needs_summaries_only_and_markdown_links_to_it() {
 }
 
 #[test]
+fn what_is_left_out_counts_nowhere_and_only_like_is_compared_with_like() {
+    let dir = TempDir::new("ci-left-out");
+    let tape = |noise: u64| {
+        let mut tape = Recording::new(16);
+        tape.process(7, heaptape_format::record::ProcessOrigin::Exec, b"/app/service")
+            .thread(0, 7, b"main");
+        tape.runtime(b"CPython 3.11", true, b"");
+        tape.code(b"work", b"/app/work.py")
+            .code(b"harness", b"/lib/harness.py")
+            .object_type(b"str");
+        let own = tape.frames(&[support::line(0, 82)]);
+        let around = tape.frames(&[support::line(1, 9), support::line(0, 5)]);
+        tape.marker(b"job:begin").object(0, 0x1000, 700, own, 1);
+        for block in 0..noise {
+            tape.object(0, 0x10000 + block * 0x1000, 1000, around, 1);
+        }
+        // Most is alive here, but for the harness a block ago.
+        tape.object(0, 0x2000, 300, own, 1).free(0, 0x1000);
+        tape.object(0, 0x3000, 200, own, 1).marker(b"job:end");
+        tape.end_process(0, 0);
+        tape.finish()
+    };
+    write(dir.path(), "calm.tape", tape(1));
+    write(dir.path(), "noisy.tape", tape(9));
+    write(
+        dir.path(),
+        "budget.toml",
+        "[[span]]\nname = \"job\"\nleft = 500\npeak = 1000\nallocated = 1200\n",
+    );
+    let without = "--exclude func:harness";
+    for (line, status) in [
+        ("check noisy.tape --baseline calm.tape".to_owned(), 1),
+        (format!("check noisy.tape --baseline calm.tape {without}"), 0),
+        ("check noisy.tape --budget budget.toml".to_owned(), 1),
+        (format!("check noisy.tape --budget budget.toml {without}"), 0),
+    ] {
+        let (found, text, stderr) = ran(dir.path(), &line);
+        assert_eq!(found, status, "{line}: {text}{stderr}");
+    }
+    ran(dir.path(), &format!("summarize noisy.tape {without} -o left.json"));
+    let json = std::fs::read_to_string(dir.path().join("left.json")).unwrap();
+    let value: Value = serde_json::from_str(&json).unwrap();
+    let totals = |field: &str| [&value["totals"][field]["size"], &value["totals"][field]["count"]].map(Value::as_u64);
+    assert_eq!(totals("peak"), [Some(1000), Some(2)]);
+    assert_eq!(totals("leaked"), [Some(500), Some(2)]);
+    assert_eq!(totals("allocated"), [Some(1200), Some(3)]);
+    assert!(!json.contains("harness.py") && json.contains("func:harness"), "{json}");
+    assert_eq!(
+        ran(dir.path(), &format!("check calm.tape --baseline left.json {without}")).0,
+        0
+    );
+    let (status, _, stderr) = ran(dir.path(), "check calm.tape --baseline left.json");
+    assert_eq!(status, 2);
+    assert!(
+        stderr.contains(
+            "left.json: expected a summary made with no --exclude, found one made with --exclude func:harness"
+        ),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn what_cannot_be_judged_is_no_pass_and_no_failure() {
     let dir = TempDir::new("ci-unjudged");
     let whole = support::service();

@@ -1,12 +1,14 @@
 //! What one run came to.
 
 use super::by_site::{type_name, BySite};
+use super::left_out::LeftOut;
 use super::naming::Naming;
 use super::span;
 use super::stretch::Spans;
 use super::{rss, Paths, Samples, Site, SpanRule, Summary, ThreadSummary, Totals};
+use crate::query::Pattern;
 use crate::symbols::{Names, Resolver, View};
-use crate::table::{Heap, Item, Level, NEVER};
+use crate::table::{Heap, Item, Level, Moment, Sweep, NEVER};
 use crate::tape::StackIx;
 use crate::text::Text;
 use heaptape_format::TypeIx;
@@ -21,6 +23,8 @@ pub struct Wanted<'a> {
     pub rules: Option<&'a [SpanRule]>,
     /// Whether only the spans are asked about: totals, sites and threads stay empty.
     pub spans_only: bool,
+    /// What has a frame in its stack that matches one of these is left out.
+    pub exclude: &'a [Pattern],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +55,17 @@ type Cells = HashMap<(StackIx, TypeIx), Cell, hashbrown::DefaultHashBuilder>;
 /// Measures a run.
 pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Summary {
     let mut summary = Summary::empty(program(heap), 1);
-    let marked = Spans::of(heap);
+    summary.excluded = wanted
+        .exclude
+        .iter()
+        .map(|pattern| Text::new(&pattern.to_string()))
+        .collect();
+    let left_out = LeftOut::of(heap, resolver, wanted.exclude);
+    let peak = match left_out.is_empty() {
+        true => heap.peak(),
+        false => peak_without(heap, &left_out),
+    };
+    let marked = Spans::of(heap, &left_out);
     let is_wanted = |name: &str| {
         wanted
             .rules
@@ -59,7 +73,7 @@ pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Sum
     };
     let (cells, threads) = match wanted.spans_only {
         true => Default::default(),
-        false => sum(heap),
+        false => sum(heap, &left_out, peak.map(|(moment, _)| moment)),
     };
     let mut stacks: HashSet<StackIx> = cells.keys().map(|&(stack, _)| stack).collect();
     if wanted.spans_only {
@@ -74,7 +88,7 @@ pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Sum
     let mut naming = Naming::new(heap, &names, wanted.paths);
 
     if !wanted.spans_only {
-        summary.totals = totals(heap, &cells);
+        summary.totals = totals(heap, &cells, peak.map_or(Level::default(), |(_, level)| level));
         summary.sites = sites(heap, cells, &mut naming);
         summary.threads = threads_by_name(heap, &threads);
     }
@@ -90,11 +104,17 @@ pub fn measure(heap: &Heap, wanted: &Wanted<'_>, resolver: &dyn Resolver) -> Sum
     summary
 }
 
-fn totals(heap: &Heap, cells: &Cells) -> Totals {
+/// As [`Heap::peak`].
+fn peak_without(heap: &Heap, left_out: &LeftOut) -> Option<(Moment, Level)> {
+    let (event, level) = Sweep::new(heap, |item| !left_out.has(item.stack)).peak()?;
+    Some((heap.after(event), level))
+}
+
+fn totals(heap: &Heap, cells: &Cells, peak: Level) -> Totals {
     let mut all = Cell::default();
     cells.values().for_each(|cell| all.merge(cell));
     Totals {
-        peak: heap.peak().map_or(Level::default(), |(_, level)| level).into(),
+        peak: peak.into(),
         end: all.end.into(),
         leaked: all.leaked.into(),
         allocated: all.allocated.into(),
@@ -143,13 +163,12 @@ fn without_hash(name: &str) -> &str {
 }
 
 /// One walk over all rows in the order of their births, which tells what is temporary: what dies before its thread's next birth.
-fn sum(heap: &Heap) -> (Cells, Vec<Cell>) {
+fn sum(heap: &Heap, left_out: &LeftOut, peak: Option<Moment>) -> (Cells, Vec<Cell>) {
     let mut cells = Cells::default();
     let unknown = heap.catalog.threads.len();
     let mut threads = vec![Cell::default(); unknown + 1];
     let mut latest: Vec<Option<Latest>> = vec![None; unknown + 1];
     let end = heap.end();
-    let peak = heap.peak().map(|(moment, _)| moment);
     let born_at_peak = peak.map_or(0, |moment| heap.allocations.born_before(moment.cut));
     for piece in heap.pieces(0..heap.allocations.len()) {
         heap.visit(&piece, 0, |item: &Item| {
@@ -158,9 +177,12 @@ fn sum(heap: &Heap) -> (Cells, Vec<Cell>) {
             let birth = heap.allocations.birth(item.row as usize).get();
             let key = (item.stack, item.kind);
             if let Some((key, death, count)) = latest[thread].replace((key, item.death, level.count)) {
-                if death < birth {
+                if death < birth && !left_out.has(key.0) {
                     cells.entry(key).or_default().temporary += count;
                 }
+            }
+            if left_out.has(item.stack) {
+                return;
             }
             let cell = cells.entry(key).or_default();
             for cell in [cell, &mut threads[thread]] {
@@ -180,7 +202,7 @@ fn sum(heap: &Heap) -> (Cells, Vec<Cell>) {
         });
     }
     for (key, death, count) in latest.into_iter().flatten() {
-        if death != NEVER.get() {
+        if death != NEVER.get() && !left_out.has(key.0) {
             cells.entry(key).or_default().temporary += count;
         }
     }

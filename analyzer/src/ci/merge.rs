@@ -35,6 +35,7 @@ pub fn merge(parts: Vec<Summary>) -> Result<Summary, DifferentPrograms> {
     let runs: Vec<usize> = parts.iter().map(|part| part.runs).collect();
     let mut merged = Summary::empty(first.program.clone(), runs.iter().sum());
     let notes: BTreeSet<Text> = parts.iter().flat_map(|part| part.notes.iter().cloned()).collect();
+    merged.excluded = first.excluded.clone();
     merged.notes = notes.into_iter().collect();
     merged.omitted_sites = parts.iter().map(|part| part.omitted_sites).max().unwrap_or(0);
     merged.omitted_at_most = parts.iter().map(|part| part.omitted_at_most).max().unwrap_or(0);

@@ -18,6 +18,7 @@ mod form;
 mod gitlab;
 mod judge;
 mod junit;
+mod left_out;
 mod limit;
 mod markdown;
 mod matching;

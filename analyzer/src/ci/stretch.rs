@@ -3,6 +3,7 @@
 //! What marking them allocates in the program does not belong to them: from Python a marker takes a few small objects, of which some are alive at the
 //! instant that it marks.
 
+use super::left_out::LeftOut;
 use crate::table::{Heap, Item, Level, NEVER};
 use crate::tape::{CodeInfo, PlaceKind, StackIx};
 use heaptape_format::{CodeIx, EventNo, ProcessIx, ThreadIx};
@@ -23,8 +24,8 @@ pub(super) struct Spans<'a> {
     heap: &'a Heap,
     /// By name, in the order of their ends.
     pub by_name: BTreeMap<String, Vec<Stretch>>,
-    /// Stacks of what marks.
-    marking: HashSet<StackIx>,
+    /// Stacks of what marks, and of what is left out.
+    ignored: HashSet<StackIx>,
 }
 
 /// The functions that mark, by file.
@@ -98,11 +99,14 @@ fn stretches(heap: &Heap) -> BTreeMap<String, Vec<Stretch>> {
 
 impl<'a> Spans<'a> {
     /// Those of a heap.
-    pub fn of(heap: &'a Heap) -> Spans<'a> {
+    pub fn of(heap: &'a Heap, left_out: &LeftOut) -> Spans<'a> {
+        let mut ignored = marking(heap);
+        let stacks = (0..heap.catalog.stacks.len() as u32).map(StackIx);
+        ignored.extend(stacks.filter(|stack| left_out.has(*stack)));
         Spans {
             heap,
             by_name: stretches(heap),
-            marking: marking(heap),
+            ignored,
         }
     }
 
@@ -115,7 +119,7 @@ impl<'a> Spans<'a> {
                     Some(thread) => item.thread == thread,
                     None => heap.catalog.process_of(item.thread) == Some(span.process),
                 };
-                if is_own && !self.marking.contains(&item.stack) {
+                if is_own && !self.ignored.contains(&item.stack) {
                     visit(item);
                 }
             });

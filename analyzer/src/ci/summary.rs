@@ -53,6 +53,9 @@ pub struct Summary {
     pub kind: String,
     /// The program: its file name, and the script's if it is an interpreter.
     pub program: Text,
+    /// Patterns: what has a frame in its stack that matches one was left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<Text>,
     /// How many runs it is made of.
     pub runs: usize,
     /// Why the numbers may not be the truth, without the tapes' names; empty when the tapes are sound.
@@ -97,6 +100,7 @@ impl Summary {
             version: VERSION,
             kind: KIND.to_owned(),
             program,
+            excluded: Vec::new(),
             runs,
             notes: Vec::new(),
             totals: Totals::default(),

@@ -13,7 +13,7 @@ use super::rss::RssArgs;
 use super::sizes::SizesArgs;
 use super::temporary::TemporaryArgs;
 use crate::index::IndexPlace;
-use crate::query::{api, glob, time, Group, Grouping, Lifetime, Rule, TimeSpec};
+use crate::query::{api, glob, time, Group, Grouping, Lifetime, Pattern, Rule, TimeSpec};
 use crate::replay::default_memory;
 use crate::table::Domain;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -717,6 +717,14 @@ pub struct PathArgs {
     pub remap: Vec<(String, String)>,
 }
 
+/// What does not count.
+#[derive(Args, Debug)]
+pub struct LeaveOutArgs {
+    /// Leave out what has a frame anywhere in its stack that matches: GLOB, file:GLOB, func:GLOB or lib:GLOB; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<Pattern>,
+}
+
 #[derive(Args, Debug)]
 pub struct SummarizeArgs {
     /// Tapes or summaries, each of a run of the same program
@@ -733,6 +741,8 @@ pub struct SummarizeArgs {
     pub sites: usize,
     #[command(flatten)]
     pub paths: PathArgs,
+    #[command(flatten)]
+    pub leave_out: LeaveOutArgs,
     #[command(flatten)]
     pub symbols: SymbolArgs,
     #[command(flatten)]
@@ -773,6 +783,8 @@ pub struct CheckArgs {
     pub unfinished: bool,
     #[command(flatten)]
     pub paths: PathArgs,
+    #[command(flatten)]
+    pub leave_out: LeaveOutArgs,
     #[command(flatten)]
     pub symbols: SymbolArgs,
     #[command(flatten)]

@@ -29,6 +29,7 @@ fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     };
     let runs = Runs {
         paths: &args.paths,
+        leave_out: &args.leave_out,
         symbols: &args.symbols,
         reading: &args.reading,
         rules: Some(&budget.spans),

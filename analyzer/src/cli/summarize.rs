@@ -1,6 +1,6 @@
 //! `summarize`, and reading what `check` compares.
 
-use super::args::{PathArgs, ReadingArgs, SummarizeArgs, SymbolArgs};
+use super::args::{LeaveOutArgs, PathArgs, ReadingArgs, SummarizeArgs, SymbolArgs};
 use super::load::{load, resolver_of, trust};
 use super::output::{write, wrote};
 use super::Failure;
@@ -17,6 +17,7 @@ const LARGEST: u64 = 256 << 20;
 /// How runs are read.
 pub(super) struct Runs<'a> {
     pub paths: &'a PathArgs,
+    pub leave_out: &'a LeaveOutArgs,
     pub symbols: &'a SymbolArgs,
     pub reading: &'a ReadingArgs,
     /// Spans that are wanted; `None` for all.
@@ -36,7 +37,9 @@ impl Runs<'_> {
 
     fn read_one(&self, file: &Path) -> Result<Summary, Failure> {
         if let Some(bytes) = summary_bytes(file)? {
-            return Summary::read(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())));
+            let summary =
+                Summary::read(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+            return self.alike(file, summary);
         }
         let heap = load(file, &self.reading.place())?;
         let paths = paths(self.paths);
@@ -44,6 +47,7 @@ impl Runs<'_> {
             paths: &paths,
             rules: self.rules,
             spans_only: self.spans_only,
+            exclude: &self.leave_out.exclude,
         };
         let mut summary = measure(&heap, &wanted, &*resolver_of(self.symbols, self.reading)?);
         trust(&heap)?;
@@ -67,6 +71,29 @@ impl Runs<'_> {
             .map(|note| Text::new(note.strip_prefix(&name).unwrap_or(note)))
             .collect();
         Ok(summary)
+    }
+
+    /// Refuses a summary of which other things were left out.
+    fn alike(&self, file: &Path, summary: Summary) -> Result<Summary, Failure> {
+        let told = |patterns: &[String]| match patterns {
+            [] => "no --exclude".to_owned(),
+            patterns => patterns
+                .iter()
+                .map(|pattern| format!("--exclude {pattern}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        let wanted: Vec<String> = self.leave_out.exclude.iter().map(ToString::to_string).collect();
+        let found: Vec<String> = summary.excluded.iter().map(ToString::to_string).collect();
+        match wanted == found {
+            true => Ok(summary),
+            false => Err(Failure::Failed(format!(
+                "{}: expected a summary made with {}, found one made with {}; give the same here, or summarize that run again",
+                file.display(),
+                told(&wanted),
+                told(&found)
+            ))),
+        }
     }
 }
 
@@ -114,6 +141,7 @@ fn paths(args: &PathArgs) -> Paths {
 pub(super) fn summarize(args: &SummarizeArgs) -> Result<(), Failure> {
     let runs = Runs {
         paths: &args.paths,
+        leave_out: &args.leave_out,
         symbols: &args.symbols,
         reading: &args.reading,
         rules: None,

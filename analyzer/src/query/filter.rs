@@ -75,6 +75,18 @@ impl FromStr for Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let field = match self.field {
+            Field::Any => "",
+            Field::File => "file:",
+            Field::Function => "func:",
+            Field::Library => "lib:",
+        };
+        write!(f, "{field}{}", self.glob.glob())
+    }
+}
+
 impl Pattern {
     /// Whether a frame matches.
     pub fn matches(&self, place: &Place) -> bool {
