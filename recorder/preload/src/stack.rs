@@ -143,6 +143,8 @@ fn rule_at(address: usize, guess: bool, write: &mut dyn FnMut(modules::Note, &[u
     }
     let tables = located.tables();
     match tables.as_ref().map(|tables| rule_for(tables, address)) {
+        // A handler has interrupted what runs on a stack of ours: the target's own may lie below it.
+        Some(rule) if rule.kind() == Kind::Fp && arch::switches_stacks(address) => rule.crossing(),
         Some(rule) if rule.kind() != Kind::Guess => rule,
         // The entry of the loader, the beginning of a context made by `makecontext`: nobody called them.
         Some(_) if modules::is_start(&located, address) => Rule::bare(Kind::End),

@@ -26,6 +26,8 @@ pub enum Kind {
     Guess = 6,
     /// The table holds a rule that this program cannot follow.
     Unknown = 7,
+    /// As [`Kind::Fp`], in a function that goes on on another stack: its own frame may lie below its callee's.
+    Crossing = 8,
 }
 
 impl Rule {
@@ -61,7 +63,16 @@ impl Rule {
             4 => Kind::Signal,
             5 => Kind::End,
             6 => Kind::Guess,
+            8 => Kind::Crossing,
             _ => Kind::Unknown,
+        }
+    }
+
+    /// The same in a function that goes on on another stack, if its frame is found by the frame pointer.
+    pub const fn crossing(self) -> Rule {
+        match self.kind() {
+            Kind::Fp => Rule(self.0 & !15 | Kind::Crossing as u64),
+            _ => self,
         }
     }
 

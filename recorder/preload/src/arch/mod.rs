@@ -102,6 +102,12 @@ pub fn is_ours(address: usize) -> bool {
     (start..end).contains(&address)
 }
 
+/// Does the address lie in [`call_on_stack`], or little behind it? What stands there beside it has no frame of its own.
+pub fn switches_stacks(address: usize) -> bool {
+    const MOST_BYTES: usize = 256;
+    address.wrapping_sub(call_on_stack as *const () as usize) < MOST_BYTES
+}
+
 /// Something to run, and what came of it.
 struct Call<F, T> {
     run: Option<F>,

@@ -24,8 +24,8 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
     // SAFETY (all reads below): saved registers of live frames, as the rule says; a guess is checked against the limits of the stack first.
     let base = match (rule.kind(), rule.base()) {
         (Kind::Sp, _) => regs.sp,
-        (Kind::Fp, Base::R7) => regs.fp.r7,
-        (Kind::Fp, _) => regs.fp.r11,
+        (Kind::Fp | Kind::Crossing, Base::R7) => regs.fp.r7,
+        (Kind::Fp | Kind::Crossing, _) => regs.fp.r11,
         // SAFETY: see above.
         (Kind::Signal, _) => return unsafe { interrupted(regs.sp.wrapping_add_signed(rule.cfa_offset())) },
         (Kind::End, _) => return Some(Step::End),
@@ -35,7 +35,8 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
     };
     let cfa = base.wrapping_add_signed(rule.cfa_offset());
     // The stack grows downwards: a caller's frame lies above, and not beyond the stack. Only a function that was interrupted may have none of its own.
-    if cfa < regs.sp || (cfa == regs.sp && regs.link == 0) || cfa > limit || cfa & (WORD - 1) != 0 {
+    let is_below = (cfa < regs.sp || (cfa == regs.sp && regs.link == 0)) && rule.kind() != Kind::Crossing;
+    if is_below || cfa > limit || cfa & (WORD - 1) != 0 {
         return None;
     }
     let saved = rule.saved();

@@ -28,7 +28,7 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
             _ => return None,
         },
         Kind::Sp => regs.sp.wrapping_add_signed(rule.cfa_offset()),
-        Kind::Fp => regs.fp.wrapping_add_signed(rule.cfa_offset()),
+        Kind::Fp | Kind::Crossing => regs.fp.wrapping_add_signed(rule.cfa_offset()),
         Kind::Signal => {
             let link = regs.sp + MACHINE.context_link;
             // SAFETY: the kernel has put the context at the stack pointer of the trampoline.
@@ -73,7 +73,8 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
         Kind::FpDeref | Kind::Unknown => return None,
     };
     // The stack grows downwards: a caller's frame lies above, and not beyond the stack. Only a function that was interrupted may have none of its own.
-    if cfa < regs.sp || (cfa == regs.sp && regs.link == 0) || cfa > limit || cfa & (WORD - 1) != 0 {
+    let is_below = (cfa < regs.sp || (cfa == regs.sp && regs.link == 0)) && rule.kind() != Kind::Crossing;
+    if is_below || cfa > limit || cfa & (WORD - 1) != 0 {
         return None;
     }
     let (slot, fp) = match rule.saved() {

@@ -36,7 +36,7 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
     // SAFETY (all reads below): saved registers of live frames, as the rule says; a guess is checked against the limits of the stack first.
     let cfa = match rule.kind() {
         Kind::Sp => regs.sp.wrapping_add_signed(rule.cfa_offset()),
-        Kind::Fp => regs.fp.wrapping_add_signed(rule.cfa_offset()),
+        Kind::Fp | Kind::Crossing => regs.fp.wrapping_add_signed(rule.cfa_offset()),
         Kind::FpDeref => {
             // SAFETY: see above.
             unsafe { read(regs.fp.wrapping_add_signed(rule.cfa_offset())) }?
@@ -78,7 +78,8 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
         Kind::Unknown => return None,
     };
     // The stack grows downwards: a caller's frame lies above, and not beyond the stack.
-    if cfa <= regs.sp || cfa > limit || cfa & 7 != 0 {
+    let is_below = cfa <= regs.sp && rule.kind() != Kind::Crossing;
+    if is_below || cfa > limit || cfa & 7 != 0 {
         return None;
     }
     let slot = cfa - 8;
@@ -94,4 +95,36 @@ unsafe fn try_step(rule: Rule, regs: Regs, limit: usize) -> Option<Step> {
         (_, SavedFp::AtFp) => unsafe { read(regs.fp.wrapping_add_signed(rule.fp_offset())) }?,
     };
     Some(outer(cfa, slot, pc, fp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_function_that_switches_stacks_has_its_caller_further_down() {
+        // The caller's frame pointer, and the return address into it.
+        let own = [0x1234usize, 0x50_0000];
+        let fp = own.as_ptr() as usize;
+        let regs = |sp: usize| Regs {
+            pc: 0x40_0000,
+            sp,
+            sp_is_known: true,
+            fp,
+            link: 0,
+            interrupted: false,
+        };
+        let rule = Rule::new(Kind::Fp, 16, SavedFp::AtCfa, -16);
+        let outer = outer(fp + 16, fp + 8, 0x50_0000, 0x1234);
+        for (rule, sp, expected) in [
+            (rule, fp - 64, outer),
+            (rule, fp + 64, Step::Lost),
+            (rule.crossing(), fp - 64, outer),
+            (rule.crossing(), fp + 64, outer),
+        ] {
+            // SAFETY: the rule names words of the array alone.
+            assert_eq!(unsafe { step(rule, regs(sp), usize::MAX) }, expected);
+        }
+        assert_eq!(Rule::plain(16).crossing(), Rule::plain(16));
+    }
 }
