@@ -208,20 +208,10 @@ impl Types {
     /// The block is live, and has this size.
     #[inline(never)]
     unsafe fn number(&self, writer: Writer, block: usize, size: usize) -> u32 {
-        // SAFETY: the caller's promise, here and below.
-        let found = unsafe {
-            self.find(block, size, |kind, made| {
-                Some(arch::guarded(|| self.learn(writer, kind, made)).flatten())
-            })
-        };
-        let found = match found {
-            // SAFETY: as above.
-            Some(NO_TYPE) if unsafe { self.is_table(block, size) } => {
-                arch::guarded(|| tables::number(writer)).flatten()
-            }
-            found => found,
-        };
-        found.unwrap_or(NO_TYPE)
+        let learn = |kind, made| Some(arch::guarded(|| self.learn(writer, kind, made)).flatten());
+        let table = || arch::guarded(|| tables::number(writer)).flatten();
+        // SAFETY: the caller's promise.
+        unsafe { self.find(block, size, learn, table) }.unwrap_or(NO_TYPE)
     }
 
     /// The same, unless there is something to be learned, or to be noted.
@@ -234,14 +224,9 @@ impl Types {
             true => None,
             false => Some(None),
         };
+        let table = || Some(tables::known()).filter(|number| *number != NO_TYPE);
         // SAFETY: the caller's promise.
-        let found = unsafe { self.find(block, size, learn) }?;
-        // SAFETY: as above.
-        if found == NO_TYPE && unsafe { self.is_table(block, size) } {
-            let number = tables::known();
-            return (number != NO_TYPE).then_some(number);
-        }
-        Some(found)
+        unsafe { self.find(block, size, learn, table) }
     }
 
     /// Whether a block without a type is the table of a dictionary.
@@ -255,6 +240,7 @@ impl Types {
     }
 
     /// Tries the places where an object may name its type. `learn` is asked about what is not known: `None` gives up, `Some(None)` says that it is no type.
+    /// `table` is asked for the number of tables when the block is one; `None` gives up, too.
     ///
     /// # Safety
     /// The block is live, and has this size.
@@ -264,6 +250,7 @@ impl Types {
         block: usize,
         size: usize,
         mut learn: impl FnMut(usize, bool) -> Option<Option<watch::Type>>,
+        table: impl FnOnce() -> Option<u32>,
     ) -> Option<u32> {
         for head in HEADS {
             if head + OBJECT > size {
@@ -287,7 +274,7 @@ impl Types {
             // Where objects of this kind name their type, a table has the hash of its first key: the address of a type, in the list of a class's subclasses.
             // SAFETY: the caller's promise.
             if head == HEADS[2] && unsafe { self.is_table(block, size) } {
-                break;
+                return table();
             }
             if found.makes_types {
                 // A new type, which has no name yet. To say so again does no harm.
@@ -295,7 +282,11 @@ impl Types {
             }
             return Some(found.number);
         }
-        Some(NO_TYPE)
+        // SAFETY: the caller's promise.
+        match unsafe { self.is_table(block, size) } {
+            true => table(),
+            false => Some(NO_TYPE),
+        }
     }
 
     /// Something stands where a type would, that is not known: `made`, it was seen being made.
