@@ -5,7 +5,7 @@ use object::elf::{
     PT_NOTE, SHT_DYNSYM, SHT_SYMTAB, STT_FUNC,
 };
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
-use object::read::{ReadCache, ReadRef};
+use object::read::{ReadCache, ReadRef, StringTable};
 use object::Endianness;
 use std::fs::File;
 use std::path::Path;
@@ -132,7 +132,7 @@ const ALLOCATORS: [&str; 7] = [
     "tc_malloc",
 ];
 
-/// A symbol table longer than this is not searched.
+/// Symbol tables and their names longer than this are not searched.
 const SYMBOLS_LIMIT: u64 = 64 << 20;
 
 /// The function by which a program that has an allocator of its own linked into it allocates; `None` when there is no such.
@@ -147,9 +147,15 @@ pub fn own_allocator(path: &Path) -> Option<&'static str> {
             .iter()
             .any(|section| section.sh_type(endian) == kind && section.sh_size(endian) < SYMBOLS_LIMIT);
         let symbols = small.then(|| sections.symbols(endian, data, kind).ok()).flatten()?;
+        // All names at once: asked for one by one, each would be a read of the file.
+        let names = sections.section(symbols.string_section()).ok()?;
+        let names = (names.sh_size(endian) < SYMBOLS_LIMIT)
+            .then(|| names.data(endian, data).ok())
+            .flatten()?;
+        let names = StringTable::new(names, 0, names.len() as u64);
         symbols.iter().find_map(|symbol| {
             let defined = symbol.st_type() == STT_FUNC && !symbol.is_undefined(endian);
-            let name = defined.then(|| symbols.symbol_name(endian, symbol).ok()).flatten()?;
+            let name = defined.then(|| names.get(symbol.st_name(endian)).ok()).flatten()?;
             ALLOCATORS.into_iter().find(|known| known.as_bytes() == name)
         })
     })
