@@ -667,17 +667,61 @@ fn many_rows_in_several_pieces_are_answered_as_few_are() {
     let heap = through_index(&bytes);
     let rows = rows(&heap);
     assert!(rows.len() > 1 << 16);
-    for measured in [Measured::Events, Measured::Time] {
-        let within = Lifetime { measured, length: 1 };
-        let is_short = |row: &usize| life(&heap, &rows, *row, measured).is_some_and(|life| life <= 1);
-        let short = sum((0..rows.len()).filter(is_short).map(|row| &rows[row]));
-        assert_eq!(
-            temporary(&heap, within, &by_process(), &NoSymbols)
-                .table
-                .total
-                .temporary,
-            short
-        );
+    // Bytes asked for before each row.
+    let before: Vec<u64> = std::iter::once(0)
+        .chain(rows.iter().scan(0, |before, row| {
+            *before += row.size.get();
+            Some(*before)
+        }))
+        .collect();
+    let life = |row: usize, measured| match rows[row].death {
+        NEVER => None,
+        death if measured == Measured::Bytes => {
+            let until = rows.partition_point(|other| other.birth < death);
+            Some(before[until.max(row + 1)] - before[row + 1])
+        }
+        _ => life(&heap, &rows, row, measured),
+    };
+    for measured in [Measured::Events, Measured::Time, Measured::Bytes] {
+        let lives: Vec<Option<u64>> = (0..rows.len()).map(|row| life(row, measured)).collect();
+        let mut lengths: Vec<u64> = lives.iter().flatten().copied().collect();
+        lengths.sort_unstable();
+        let part = |of: usize| lengths[(lengths.len() - 1) * of / 1000];
+        // Shares of all blocks, from few to all: groups of the index answer for more or fewer of them.
+        for length in [0, 1, 10, 100, 500, 900, 950, 990, 999, 1000].map(part) {
+            let within = Lifetime { measured, length };
+            let mut query = by_process();
+            let ask = |query: &Query| temporary(&heap, within, query, &NoSymbols).table.total;
+            let short = |least: u64| {
+                let rows = rows.iter().zip(&lives).filter(|(row, _)| row.size.get() >= least);
+                let short = rows.filter(|(_, life)| life.is_some_and(|life| life <= length));
+                sum(short.map(|(row, _)| row))
+            };
+            assert_eq!(ask(&query).temporary, short(0), "within {within}");
+            query.filter.only.sizes = vec![3000..=u64::MAX];
+            assert_eq!(ask(&query).temporary, short(3000), "within {within}");
+            assert_eq!(
+                ask(&query).allocated,
+                sum(rows.iter().filter(|row| row.size.get() >= 3000))
+            );
+            query.filter.only.sizes.clear();
+            query.filter.only.lifetimes = vec![Lives {
+                least: length / 2,
+                ..Lives::at_most(within)
+            }];
+            let found = rows.iter().zip(&lives).filter(|(_, life)| {
+                let in_between = length / 2..=length;
+                life.is_some_and(|life| in_between.contains(&life))
+            });
+            let found = sum(found.map(|(row, _)| row));
+            assert_eq!(
+                lifetimes(&heap, &query, &NoSymbols).table.total.allocated,
+                found,
+                "{within}"
+            );
+            let in_sizes = sizes(&heap, None, &query, &NoSymbols).total;
+            assert_eq!(in_sizes, found, "half of {within} to all of it");
+        }
     }
     check_reallocs(&heap, &rows);
     check_homes(&heap, &rows);

@@ -9,7 +9,7 @@ use heaptape_format::EventNo;
 use serde::{Deserialize, Serialize};
 
 /// How the file begins. The last byte is the version of this layout.
-pub(super) const MAGIC: [u8; 8] = *b"HTINDEX\x06";
+pub(super) const MAGIC: [u8; 8] = *b"HTINDEX\x07";
 /// Magic, offset and length of the rest, its checksum, and that of these bytes.
 pub(super) const HEAD: usize = 64;
 /// Columns begin at multiples of this.

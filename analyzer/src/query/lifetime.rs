@@ -1,12 +1,13 @@
 //! How long blocks live: in events, in bytes that the program allocates meanwhile, or in time.
 
 use super::moment::duration;
-use crate::table::{Alike, Heap, Item, Times, NEVER};
-use heaptape_format::{EventNo, Micros};
+use crate::table::{Alike, Heap, Horizon, Item, Times, NEVER};
+use heaptape_format::EventNo;
 use rayon::prelude::*;
 use std::fmt;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a life is measured in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,22 +124,25 @@ impl Lives {
 
     /// Whether the lives of alike rows are all such, or none is; `None` when that cannot be told.
     pub(super) fn judge(&self, alike: &Alike) -> Option<bool> {
-        let Some(lives) = alike.lives() else {
+        let Some(times) = alike.lives() else {
             return Some(self.holds(None));
         };
-        match self.measured {
-            Measured::Time if self.holds(Some(*lives.start())) && self.holds(Some(*lives.end())) => Some(true),
-            Measured::Time => {
-                let is_apart = *lives.end() < self.least || self.most.is_some_and(|most| most < *lives.start());
-                is_apart.then_some(false)
-            }
-            Measured::Events if alike.is_at_once() => Some(self.holds(Some(1))),
-            // Lives of more than one event.
-            Measured::Events if self.most.is_some_and(|most| most <= 1) => Some(false),
-            Measured::Events if self.least <= 2 && self.most.is_none() => Some(true),
-            Measured::Events | Measured::Bytes => None,
-        }
+        let lives = match self.measured {
+            Measured::Time => times,
+            Measured::Events => alike.events(),
+            Measured::Bytes if alike.is_at_once() => 0..=0,
+            Measured::Bytes => 0..=u64::MAX,
+        };
+        part(&(self.least..=self.most.unwrap_or(u64::MAX)), &lives)
     }
+}
+
+/// Whether all of a range lies in another one, or nothing of it; `None` when a part does.
+pub(super) fn part(whole: &RangeInclusive<u64>, range: &RangeInclusive<u64>) -> Option<bool> {
+    if whole.contains(range.start()) && whole.contains(range.end()) {
+        return Some(true);
+    }
+    (whole.end() < range.start() || range.end() < whole.start()).then_some(false)
 }
 
 /// Rows between two sums of [`BytesBefore`].
@@ -164,18 +168,17 @@ impl BytesBefore {
         BytesBefore { sums: sums.collect() }
     }
 
-    /// At least and at most so many bytes.
-    fn bounds(&self, row: usize) -> (u128, u128) {
-        let last = self.sums.len() - 1;
-        (self.sums[row / STEP], self.sums[(row / STEP + 1).min(last)])
-    }
-
     fn before(&self, heap: &Heap, row: usize) -> u128 {
         self.sums[row / STEP] + sum(heap, row / STEP * STEP..row)
     }
+
+    /// The last row, of those that have a sum, before which no more bytes were asked for.
+    fn reach(&self, bytes: u128) -> usize {
+        (self.sums.partition_point(|&sum| sum <= bytes) * STEP).saturating_sub(STEP)
+    }
 }
 
-fn sum(heap: &Heap, rows: std::ops::Range<usize>) -> u128 {
+fn sum(heap: &Heap, rows: Range<usize>) -> u128 {
     rows.map(|row| u128::from(heap.allocations.size(row).get())).sum()
 }
 
@@ -196,96 +199,123 @@ impl<'a> Measure<'a> {
     }
 
     /// For one thread, and fastest for rows in their order.
-    pub(crate) fn meter(self: &Arc<Self>) -> Meter<'a> {
-        Meter {
+    pub(crate) fn limit(self: &Arc<Self>, length: u64) -> Limit<'a> {
+        Limit {
             measure: Arc::clone(self),
+            length,
+            window: Window::default(),
+            horizon: Horizon::new(&self.heap.clock, length),
             times: Times::new(&self.heap.clock),
         }
     }
 }
 
-/// Measures lives.
-pub(crate) struct Meter<'a> {
+/// Which lives are longer than a length. That a row's is not is the same as that it was freed before some event, and that event comes the later, the later the row was born: so from row
+/// to row there is little to look for.
+pub(crate) struct Limit<'a> {
     measure: Arc<Measure<'a>>,
+    length: u64,
+    window: Window,
+    horizon: Horizon<'a>,
     times: Times<'a>,
 }
 
-impl Meter<'_> {
-    /// How long a block lived until it was freed; `None` when it never was.
+impl Limit<'_> {
+    /// Whether a block lived longer, or was never freed.
     #[inline]
-    pub(crate) fn life(&mut self, item: &Item) -> Option<u64> {
-        let row = item.row as usize;
+    pub(crate) fn is_outlived_by(&mut self, item: &Item) -> bool {
         if item.death == NEVER.get() {
-            return None;
-        }
-        let heap = self.measure.heap;
-        let death = EventNo(item.death);
-        Some(match &self.measure.bytes {
-            Some(bytes) => {
-                let until = heap.allocations.born_before(death).max(row + 1);
-                let meanwhile = bytes.before(heap, until) - bytes.before(heap, row + 1);
-                u64::try_from(meanwhile).unwrap_or(u64::MAX)
-            }
-            None if self.measure.measured == Measured::Time => {
-                let birth = self.times.time_of(heap.allocations.birth(row));
-                self.times.time_of(death).get().saturating_sub(birth.get())
-            }
-            None => item.death.saturating_sub(heap.allocations.birth(row).get()),
-        })
-    }
-}
-
-impl Meter<'_> {
-    /// Whether a block was freed after at most so long. Mostly that is seen without measuring its life exactly.
-    #[inline]
-    pub(crate) fn is_at_most(&mut self, item: &Item, length: u64) -> bool {
-        if item.death == NEVER.get() {
-            return false;
+            return true;
         }
         let heap = self.measure.heap;
         let row = item.row as usize;
         let death = EventNo(item.death);
-        let (least, most) = match &self.measure.bytes {
+        match &self.measure.bytes {
             Some(bytes) => {
-                let until = heap.allocations.born_before(death).max(row + 1);
-                let (from, until) = (bytes.bounds(row + 1), bytes.bounds(until));
-                (until.0.saturating_sub(from.1), until.1 - from.0)
-            }
-            None if self.measure.measured == Measured::Time => {
-                let birth = self.times.time_of(heap.allocations.birth(row)).get();
-                let (earliest, latest) = self.times.bounds_of(death);
-                let life = |death: Micros| u128::from(death.get().saturating_sub(birth));
-                (life(earliest), life(latest))
+                let end = self.window.end(heap, bytes, row, self.length);
+                end < heap.allocations.len() && heap.allocations.birth(end) < death
             }
             None => {
-                let life = item.death.saturating_sub(heap.allocations.birth(row).get());
-                return life <= length;
+                let birth = heap.allocations.birth(row);
+                match self.measure.measured {
+                    Measured::Time => self.horizon.is_before(birth, death, &mut self.times),
+                    _ => death.get().saturating_sub(birth.get()) > self.length,
+                }
             }
-        };
-        let length = u128::from(length);
-        most <= length || least <= length && self.life(item).is_some_and(|life| u128::from(life) <= length)
+        }
     }
 }
 
-/// Meters for all threads of a pool.
-pub(crate) struct SharedMeter<'a> {
-    meters: Vec<Mutex<Meter<'a>>>,
+/// The rows behind one that do not ask for more bytes than a length, as many as there are in a row.
+#[derive(Default)]
+struct Window {
+    start: usize,
+    end: usize,
+    bytes: u128,
 }
 
-impl<'a> SharedMeter<'a> {
-    pub(crate) fn new(measure: &Arc<Measure<'a>>) -> SharedMeter<'a> {
+impl Window {
+    /// The end of the rows behind `row`.
+    fn end(&mut self, heap: &Heap, sums: &BytesBefore, row: usize, length: u64) -> usize {
+        let size = |row: usize| u128::from(heap.allocations.size(row).get());
+        let (start, length) = (row + 1, u128::from(length));
+        if start < self.start || start - self.start > STEP {
+            let before = sums.before(heap, start);
+            self.end = sums.reach(before + length).clamp(start, heap.allocations.len());
+            self.bytes = sums.before(heap, self.end) - before;
+        } else if start <= self.end {
+            self.bytes -= sum(heap, self.start..start);
+        } else {
+            (self.end, self.bytes) = (start, 0);
+        }
+        self.start = start;
+        while self.end < heap.allocations.len() && self.bytes + size(self.end) <= length {
+            self.bytes += size(self.end);
+            self.end += 1;
+        }
+        self.end
+    }
+}
+
+/// Tells of rows whether their lives are as wanted.
+struct Gauge<'a> {
+    /// To be outlived.
+    least: Option<Limit<'a>>,
+    /// Not to be outlived.
+    most: Option<Limit<'a>>,
+}
+
+impl Gauge<'_> {
+    fn holds(&mut self, item: &Item) -> bool {
+        self.least.as_mut().is_none_or(|limit| limit.is_outlived_by(item))
+            && !self.most.as_mut().is_some_and(|limit| limit.is_outlived_by(item))
+    }
+}
+
+/// Gauges for all threads of a pool.
+pub(crate) struct SharedGauge<'a> {
+    gauges: Vec<Mutex<Gauge<'a>>>,
+}
+
+impl<'a> SharedGauge<'a> {
+    pub(crate) fn new(heap: &'a Heap, lives: &Lives) -> SharedGauge<'a> {
+        let measure = Measure::new(heap, lives.measured);
+        let gauge = || Gauge {
+            least: lives.least.checked_sub(1).map(|below| measure.limit(below)),
+            most: lives.most.map(|most| measure.limit(most)),
+        };
         // One more, for who asks from outside of the pool.
-        let meters = (0..=rayon::current_num_threads()).map(|_| Mutex::new(measure.meter()));
-        SharedMeter {
-            meters: meters.collect(),
+        let gauges = (0..=rayon::current_num_threads()).map(|_| Mutex::new(gauge()));
+        SharedGauge {
+            gauges: gauges.collect(),
         }
     }
 
-    pub(crate) fn life(&self, item: &Item) -> Option<u64> {
-        let last = self.meters.len() - 1;
+    pub(crate) fn holds(&self, item: &Item) -> bool {
+        let last = self.gauges.len() - 1;
         let own = rayon::current_thread_index().unwrap_or(last).min(last);
-        let mut meter = self.meters[own].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        meter.life(item)
+        let mut gauge = self.gauges[own].lock().unwrap_or_else(PoisonError::into_inner);
+        gauge.holds(item)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How long blocks live, site by site.
 
-use super::tally::{gather_tallies, ranked, tally, tally_alike, Table, Tally};
+use super::tally::{gather_tallies, ranked, tally_all, Table, Tally};
 use super::{Grouping, Query};
 use crate::symbols::Resolver;
 use crate::table::{column_of, Heap, Level, Times, LIFETIME_BOUNDS, LIFETIME_COLUMNS};
@@ -41,27 +41,17 @@ pub struct Lifetimes {
 
 /// How long the blocks of the whole recording lived.
 pub fn lifetimes(heap: &Heap, query: &Query, resolver: &dyn Resolver) -> Lifetimes {
-    let wanted = query.filter.rows(heap);
-    let known = tally_alike(heap, query, &wanted, |sum: &mut LifetimeSum, alike| {
-        sum.allocated.add(alike.level);
-        sum.histogram[alike.column()].add(alike.level);
-        Some(())
-    });
-    let tallies = known.unwrap_or_else(|| {
-        tally(
-            heap,
-            &heap.pieces(0..heap.allocations.len()),
-            0,
-            &query.by,
-            || Times::new(&heap.clock),
-            |times, item| wanted.accepts(item).then(|| column_of(heap, times, item)),
-            |sum: &mut LifetimeSum, item, column| {
-                let level = heap.level(item);
-                sum.allocated.add(level);
-                sum.histogram[column].add(level);
-            },
-        )
-    });
+    let tallies = tally_all(
+        heap,
+        query,
+        |alike| Some(alike.column()),
+        || Times::new(&heap.clock),
+        |times, item| column_of(heap, times, item),
+        |sum: &mut LifetimeSum, level, column| {
+            sum.allocated.add(level);
+            sum.histogram[column].add(level);
+        },
+    );
     let by_key = gather_tallies(heap, &tallies, query, resolver, false, |_, _, _, _| true);
     let rank = |sum: &LifetimeSum| (sum.allocated.count, sum.allocated.size);
     Lifetimes {

@@ -1,7 +1,7 @@
 //! Selections of rows by what the table holds of them, and `FIELD:WHAT`, which names one on the command line.
 
 use super::filter::{BadPattern, Pattern};
-use super::lifetime::{Lifetime, Lives, Measure, SharedMeter};
+use super::lifetime::{part, Lifetime, Lives, SharedGauge};
 use super::moment::TimeSpec;
 use crate::table::{Alike, Domain, Heap, Item};
 use crate::text::Text;
@@ -283,11 +283,11 @@ impl Selection {
         }
         // The dearest one is asked last.
         if !self.lifetimes.is_empty() {
-            let meters = self.lifetimes.iter().map(|&lives| {
-                let measure = Measure::new(heap, lives.measured);
-                (lives, SharedMeter::new(&measure))
-            });
-            tests.push(Test::Lives(meters.collect()));
+            let gauges = self
+                .lifetimes
+                .iter()
+                .map(|lives| (*lives, SharedGauge::new(heap, lives)));
+            tests.push(Test::Lives(gauges.collect()));
         }
         Tests { homes, block: tests }
     }
@@ -305,7 +305,7 @@ enum Test<'a> {
     Sizes(&'a [RangeInclusive<u64>]),
     Apis(Vec<bool>),
     Kinds(Vec<bool>),
-    Lives(Vec<(Lives, SharedMeter<'a>)>),
+    Lives(Vec<(Lives, SharedGauge<'a>)>),
 }
 
 impl Test<'_> {
@@ -315,7 +315,7 @@ impl Test<'_> {
             Test::Sizes(ranges) => ranges.iter().any(|range| range.contains(&item.size)),
             Test::Apis(apis) => apis[item.marks.api() as usize],
             Test::Kinds(kinds) => kinds.get(item.kind.get() as usize).copied().unwrap_or(false),
-            Test::Lives(lives) => lives.iter().any(|(lives, meter)| lives.holds(meter.life(item))),
+            Test::Lives(lives) => lives.iter().any(|(_, gauge)| gauge.holds(item)),
         }
     }
 
@@ -328,14 +328,6 @@ impl Test<'_> {
             Test::Lives(lives) => any(lives.iter().map(|(lives, _)| lives.judge(alike))),
         }
     }
-}
-
-/// Whether all of a range lies in another one, or nothing of it.
-fn part(whole: &RangeInclusive<u64>, range: &RangeInclusive<u64>) -> Option<bool> {
-    if whole.contains(range.start()) && whole.contains(range.end()) {
-        return Some(true);
-    }
-    (whole.end() < range.start() || range.end() < whole.start()).then_some(false)
 }
 
 /// Whether any holds, as far as that can be told.

@@ -1,16 +1,14 @@
 //! The group-by that all questions share: rows of the table added up by stack and what else the grouping needs.
 
-use super::filter::RowFilter;
 use super::group::Facts;
 use super::key::Keys;
 use super::stats::{is_accepted, key_fields};
 use super::{Group, Grouping, Key, Query};
 use crate::symbols::{Names, Resolver};
-use crate::table::{Alike, Heap, Item, Piece};
+use crate::table::{Alike, Heap, Item, Level, Piece, Undecided};
 use crate::tape::StackIx;
 use crate::text::Text;
 use hashbrown::HashMap;
-use heaptape_format::ProcessIx;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -51,7 +49,7 @@ impl<'a, T: Tally> Sums<'a, T> {
     }
 
     #[inline]
-    fn of(&mut self, item: &Item, process: Option<ProcessIx>) -> &mut T {
+    fn of(&mut self, heap: &Heap, item: &Item) -> &mut T {
         match self.places.get_mut(item.stack.0 as usize) {
             Some(place) => {
                 if *place == NONE {
@@ -61,7 +59,7 @@ impl<'a, T: Tally> Sums<'a, T> {
                 &mut self.sums[*place as usize].1
             }
             None => {
-                let facts = self.by.facts(item, process);
+                let facts = self.by.facts(item, heap.catalog.process_of(item.thread));
                 self.others.entry((item.stack, facts)).or_default()
             }
         }
@@ -75,6 +73,15 @@ impl<'a, T: Tally> Sums<'a, T> {
     }
 }
 
+/// Which rows of a piece are added up.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    /// Those that were not freed before an event.
+    NotBefore(u64),
+    /// Those that no group answers for.
+    Undecided(&'a Undecided),
+}
+
 /// Adds up the rows of some pieces, of those that were not freed before an event. `state` is made anew for each piece, whose rows come in their order;
 /// `judge` says what to add of a row, if anything.
 pub(crate) fn tally<T: Tally, S, X>(
@@ -86,17 +93,33 @@ pub(crate) fn tally<T: Tally, S, X>(
     judge: impl Fn(&mut S, &Item) -> Option<X> + Sync,
     add: impl Fn(&mut T, &Item, X) + Sync,
 ) -> Tallies<T> {
+    tally_some(heap, pieces, Which::NotBefore(not_before), by, state, judge, add)
+}
+
+fn tally_some<T: Tally, S, X>(
+    heap: &Heap,
+    pieces: &[Piece],
+    which: Which<'_>,
+    by: &Grouping,
+    state: impl Fn() -> S + Sync,
+    judge: impl Fn(&mut S, &Item) -> Option<X> + Sync,
+    add: impl Fn(&mut T, &Item, X) + Sync,
+) -> Tallies<T> {
     pieces
         .par_iter()
         .fold(
             || Sums::new(heap, by),
             |mut sums, piece| {
                 let mut state = state();
-                heap.visit(piece, not_before, |item| {
+                let mut see = |item: &Item| {
                     if let Some(found) = judge(&mut state, item) {
-                        add(sums.of(item, heap.catalog.process_of(item.thread)), item, found);
+                        add(sums.of(heap, item), item, found);
                     }
-                });
+                };
+                match which {
+                    Which::NotBefore(event) => heap.visit(piece, event, &mut see),
+                    Which::Undecided(undecided) => undecided.visit(heap, piece, &mut see),
+                }
                 sums
             },
         )
@@ -110,31 +133,42 @@ pub(crate) fn tally<T: Tally, S, X>(
         })
 }
 
-/// The same of all rows, by the groups of alike ones that an index has. `None` when there are none, or when they are too coarse for the filter, the grouping, or `add`, which says so by
-/// `None`.
-pub(crate) fn tally_alike<T: Tally>(
+/// Adds up all rows: by the groups of alike ones that an index has where `judge_alike` can tell of them what `judge` tells of each row, and the others one by one.
+pub(crate) fn tally_all<T: Tally, S, X>(
     heap: &Heap,
     query: &Query,
-    wanted: &RowFilter<'_>,
-    add: impl Fn(&mut T, &Alike) -> Option<()>,
-) -> Option<Tallies<T>> {
+    judge_alike: impl Fn(&Alike) -> Option<X>,
+    state: impl Fn() -> S + Sync,
+    judge: impl Fn(&mut S, &Item) -> X + Sync,
+    add: impl Fn(&mut T, Level, X) + Sync,
+) -> Tallies<T> {
+    let wanted = query.filter.rows(heap);
     let groups = query.by.groups();
-    if groups.contains(&Group::Size) {
-        return None;
-    }
     let by_thread = groups.contains(&Group::Thread) || groups.contains(&Group::Process);
-    let mut tallies = Tallies::new();
-    for alike in heap.alike()? {
-        if by_thread && !alike.has_thread() {
-            return None;
-        }
-        if wanted.judge(alike)? {
+    let ask = |alike: &Alike| match wanted.judge(alike)? {
+        true if by_thread && !alike.has_thread() => None,
+        true => judge_alike(alike).map(Some),
+        false => Some(None),
+    };
+    let sorted = (!groups.contains(&Group::Size)).then(|| heap.sort_out(ask)).flatten();
+    let (answers, undecided) = sorted.unzip();
+    let mut tallies = tally_some(
+        heap,
+        &heap.pieces(0..heap.allocations.len()),
+        undecided.as_ref().map_or(Which::NotBefore(0), Which::Undecided),
+        &query.by,
+        state,
+        |state, item| wanted.accepts(item).then(|| judge(state, item)),
+        |sum, item, found| add(sum, heap.level(item), found),
+    );
+    for (alike, found) in answers.into_iter().flatten() {
+        if let Some(found) = found {
             let item = alike.item();
             let facts = query.by.facts(&item, heap.catalog.process_of(item.thread));
-            add(tallies.entry((item.stack, facts)).or_default(), alike)?;
+            add(tallies.entry((item.stack, facts)).or_default(), alike.level, found);
         }
     }
-    Some(tallies)
+    tallies
 }
 
 /// Sums gathered under their keys, with the functions that are shown for them; the patterns of the filter are applied here, where names are known. `see`

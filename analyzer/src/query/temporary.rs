@@ -1,7 +1,7 @@
 //! Which sites allocate only to free at once.
 
 use super::lifetime::{Lifetime, Lives, Measure, Measured};
-use super::tally::{gather_tallies, ranked, tally, tally_alike, Table, Tally};
+use super::tally::{gather_tallies, ranked, tally_all, Table, Tally};
 use super::{Grouping, Query};
 use crate::symbols::Resolver;
 use crate::table::{Heap, Level};
@@ -46,32 +46,20 @@ pub const AT_ONCE: Lifetime = Lifetime {
 
 /// What was freed within a length of life after its allocation, of the whole recording.
 pub fn temporary(heap: &Heap, within: Lifetime, query: &Query, resolver: &dyn Resolver) -> Temporary {
-    let wanted = query.filter.rows(heap);
     let measure = Measure::new(heap, within.measured);
-    let known = tally_alike(heap, query, &wanted, |sum: &mut TemporarySum, alike| {
-        sum.allocated.add(alike.level);
-        if Lives::at_most(within).judge(alike)? {
-            sum.temporary.add(alike.level);
-        }
-        Some(())
-    });
-    let tallies = known.unwrap_or_else(|| {
-        tally(
-            heap,
-            &heap.pieces(0..heap.allocations.len()),
-            0,
-            &query.by,
-            || measure.meter(),
-            |meter, item| wanted.accepts(item).then(|| meter.is_at_most(item, within.length)),
-            |sum: &mut TemporarySum, item, is_temporary| {
-                let level = heap.level(item);
-                sum.allocated.add(level);
-                if is_temporary {
-                    sum.temporary.add(level);
-                }
-            },
-        )
-    });
+    let tallies = tally_all(
+        heap,
+        query,
+        |alike| Lives::at_most(within).judge(alike),
+        || measure.limit(within.length),
+        |limit, item| !limit.is_outlived_by(item),
+        |sum: &mut TemporarySum, level, is_temporary| {
+            sum.allocated.add(level);
+            if is_temporary {
+                sum.temporary.add(level);
+            }
+        },
+    );
     let mut by_key = gather_tallies(heap, &tallies, query, resolver, false, |_, _, _, _| true);
     let allocated = by_key.values().map(|(sum, _)| sum.allocated);
     let allocated = allocated.fold(Level::default(), |mut all, level| {

@@ -164,10 +164,15 @@ impl Allocations {
     /// The event that allocated a row; strictly increasing.
     #[inline]
     pub fn birth(&self, row: usize) -> EventNo {
-        EventNo(match self.birth.get(row) {
+        EventNo(self.wide_birth(row, self.birth.get(row)))
+    }
+
+    #[inline]
+    fn wide_birth(&self, row: usize, low: u32) -> u64 {
+        match low {
             WIDE => wide_at(&self.wide_birth, row),
             low => self.base[row / PIECE].saturating_add(u64::from(low)),
-        })
+        }
     }
 
     /// The event that freed a row, or [`NEVER`]. The end of its process is no death: see [`super::Heap::effective_death`].
@@ -288,6 +293,41 @@ impl Allocations {
                     thread: ThreadIx(thread[at]),
                     kind: TypeIx(kind[at]),
                     marks: Marks(marks[at]),
+                });
+            }
+        }
+    }
+
+    /// Calls `visit` with every row of a range, which lies within one piece, that is wanted by its birth, its death and its stack. Nothing else is looked at of the others.
+    #[inline]
+    pub(crate) fn visit_some(
+        &self,
+        range: std::ops::Range<usize>,
+        mut is_wanted: impl FnMut(EventNo, EventNo, u32) -> bool,
+        mut visit: impl FnMut(&Item),
+    ) {
+        if range.is_empty() {
+            return;
+        }
+        let piece = range.start / PIECE;
+        let (birth, death, stack) = (
+            self.birth.piece(piece),
+            self.death.piece(piece),
+            self.stack.piece(piece),
+        );
+        for row in range {
+            let at = row % PIECE;
+            let born = self.wide_birth(row, birth[at]);
+            let dies = self.wide_death(row, death[at]);
+            if is_wanted(EventNo(born), EventNo(dies), stack[at]) {
+                visit(&Item {
+                    row: row as u32,
+                    death: dies,
+                    size: self.size(row).get(),
+                    stack: StackIx(stack[at]),
+                    thread: self.thread(row),
+                    kind: self.kind(row),
+                    marks: Marks(self.marks.get(row)),
                 });
             }
         }

@@ -1,10 +1,12 @@
 //! Which event happened when: an exact map between event numbers and times, a byte or two per event.
 
-use super::column::Column;
+use super::column::{Column, PIECE};
 use super::store::Storage;
+use super::NEVER;
 use heaptape_format::{EventNo, Micros};
 use serde::{Deserialize, Serialize};
 use std::io;
+use std::ops::Range;
 
 /// Events between two marks; looking up a time decodes at most this many steps.
 pub(super) const STRIDE: usize = 256;
@@ -188,14 +190,31 @@ impl Clock {
         }
     }
 
+    /// Between which numbers the lowest one lies of which [`Clock::time_of`] says that it is after `time`; at the last of them at the latest. Takes no decoding.
+    pub(crate) fn first_after(&self, time: Micros) -> [EventNo; 2] {
+        let after = self.runs.partition_point(|run| run.first_time <= time);
+        let next = self.runs.get(after).map_or(NEVER, |next| next.first_event);
+        let Some(run) = after.checked_sub(1).map(|i| &self.runs[i]) else {
+            let first = if self.runs.is_empty() { NEVER } else { EventNo(0) };
+            return [first, first];
+        };
+        if run.last_time <= time {
+            return [next, next];
+        }
+        let marks = self.marks_of(run);
+        let passed = self.mark_times.partition_within(marks.clone(), |at| at <= time.get()) - marks.start;
+        let event = |index: usize| EventNo(run.first_event.get() + index.min(run.events as usize) as u64);
+        [event((passed * STRIDE).saturating_sub(STRIDE)), event(passed * STRIDE)]
+    }
+
     fn time_at(&self, run: &Run, index: u32) -> Micros {
         let mark = run.first_mark as usize + index as usize / STRIDE;
         if mark >= self.mark_times.len() {
             return run.last_time;
         }
-        let mut at = self.mark_steps.get(mark) as usize;
+        let mut steps = self.steps_from(mark);
         let walked = (0..index as usize % STRIDE)
-            .map(|_| self.take_step(&mut at))
+            .map(|_| steps.take())
             .fold(0, u64::saturating_add);
         Micros(self.mark_times.get(mark).saturating_add(walked))
     }
@@ -206,28 +225,33 @@ impl Clock {
             times.resize(events, run.last_time.get());
             return;
         }
-        let (mut now, mut at) = (self.mark_times.get(mark), self.mark_steps.get(mark) as usize);
+        let (mut now, mut steps) = (self.mark_times.get(mark), self.steps_from(mark));
         times.push(now);
-        for _ in 1..events {
-            now = now.saturating_add(self.take_step(&mut at));
-            times.push(now);
-        }
+        times.extend((1..events).map(|_| {
+            now = now.saturating_add(steps.take());
+            now
+        }));
+    }
+
+    fn marks_of(&self, run: &Run) -> Range<usize> {
+        let marks = (run.events as usize).div_ceil(STRIDE);
+        let first = (run.first_mark as usize).min(self.mark_times.len());
+        first..self.mark_times.len().min(first + marks)
     }
 
     /// How many events of a run happened at or before `time`.
     fn count_until(&self, run: &Run, time: Micros) -> u32 {
-        let marks = (run.events as usize).div_ceil(STRIDE);
-        let first = (run.first_mark as usize).min(self.mark_times.len());
-        let until = self.mark_times.len().min(first + marks);
-        let from = self.mark_times.partition_within(first..until, |at| at <= time.get());
+        let marks = self.marks_of(run);
+        let first = marks.start;
+        let from = self.mark_times.partition_within(marks, |at| at <= time.get());
         if from == first {
             return 0;
         }
         let mut now = self.mark_times.get(from - 1);
-        let mut at = self.mark_steps.get(from - 1) as usize;
+        let mut steps = self.steps_from(from - 1);
         let mut count = (from - 1 - first) * STRIDE + 1;
         while count < run.events as usize && !count.is_multiple_of(STRIDE) {
-            now = now.saturating_add(self.take_step(&mut at));
+            now = now.saturating_add(steps.take());
             if now > time.get() {
                 break;
             }
@@ -236,20 +260,57 @@ impl Clock {
         count as u32
     }
 
-    fn take_step(&self, at: &mut usize) -> u64 {
+    fn steps_from(&self, mark: usize) -> Steps<'_> {
+        Steps {
+            column: &self.steps,
+            at: self.mark_steps.get(mark) as usize,
+            piece: &[],
+        }
+    }
+}
+
+/// Steps in their order, from a place on.
+struct Steps<'a> {
+    column: &'a Column<u8>,
+    at: usize,
+    /// What of the column's piece lies at and behind that place.
+    piece: &'a [u8],
+}
+
+impl Steps<'_> {
+    #[inline]
+    fn take(&mut self) -> u64 {
+        if let [step @ ..0x80, rest @ ..] = self.piece {
+            (self.at, self.piece) = (self.at + 1, rest);
+            return u64::from(*step);
+        }
+        self.take_long()
+    }
+
+    /// A step of several bytes, or the first of a piece; nothing behind the last.
+    #[cold]
+    fn take_long(&mut self) -> u64 {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
-            if *at >= self.steps.len() {
-                break;
-            }
-            let byte = self.steps.get(*at);
-            *at += 1;
+            let Some(byte) = self.byte() else { break };
             value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 break;
             }
         }
         value
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        if self.piece.is_empty() {
+            let left = self.column.len().checked_sub(self.at)?;
+            let piece = self.column.piece(self.at / PIECE);
+            let until = piece.len().min(self.at % PIECE + left).min(PIECE);
+            self.piece = piece.get(self.at % PIECE..until)?;
+        }
+        let (&byte, rest) = self.piece.split_first()?;
+        (self.at, self.piece) = (self.at + 1, rest);
+        Some(byte)
     }
 }
 
@@ -290,5 +351,14 @@ mod tests {
         assert_eq!(clock.time_of(EventNo(11)), Micros(8));
         assert_eq!(clock.cut_at(Micros(6)), EventNo(2));
         assert_eq!(clock.cut_at(Micros(7)), EventNo(11));
+        for time in 0..10 {
+            let first = (0..12).find(|&event| clock.time_of(EventNo(event)) > Micros(time));
+            let first = first.map_or(NEVER, EventNo);
+            let [earliest, latest] = clock.first_after(Micros(time));
+            assert!((earliest..=latest).contains(&first), "{time}");
+        }
+        assert_eq!(clock.first_after(Micros(2)), [EventNo(10); 2]);
+        assert_eq!(clock.first_after(Micros(8)), [NEVER; 2]);
+        assert_eq!(Clock::default().first_after(Micros(0)), [NEVER; 2]);
     }
 }

@@ -104,7 +104,8 @@ impl<T: Number> FileColumn<T> {
     fn check(&self, piece: usize) -> &[T] {
         let numbers = self.raw(piece);
         let is_good = crc32fast::hash(bytemuck::cast_slice(numbers)) == self.checksums[piece]
-            && numbers.iter().max().is_none_or(|&most| most <= self.highest);
+            // Of all, without a way out: so many are compared at once.
+            && !numbers.iter().fold(false, |is_beyond, &number| is_beyond | (number > self.highest));
         self.state[piece].store(if is_good { GOOD } else { BAD }, Ordering::Relaxed);
         if is_good {
             return numbers;

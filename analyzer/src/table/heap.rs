@@ -112,7 +112,7 @@ pub struct Heap {
 #[derive(Clone, Debug)]
 pub(crate) struct Piece {
     stratum: Option<usize>,
-    range: Range<usize>,
+    pub(super) range: Range<usize>,
 }
 
 /// Rows that are looked at in one go: few enough that two threads are busy to the end.

@@ -29,15 +29,18 @@ pub const LIFETIME_BOUNDS: [u64; 9] = [
 /// Columns.
 pub const LIFETIME_COLUMNS: usize = LIFETIME_BOUNDS.len() + 2;
 
-/// The column of a life; `None` is one without an end.
-#[inline]
-pub(crate) fn lifetime_column(life: Option<u64>) -> usize {
-    match life {
-        // Few enough that a search would take longer.
-        Some(life) => LIFETIME_BOUNDS.iter().map(|&bound| usize::from(bound <= life)).sum(),
-        None => LIFETIME_COLUMNS - 1,
+/// [`LIFETIME_BOUNDS`] in 32 bits, and some that no life passes: so a processor compares several at once.
+const BOUNDS: [u32; 12] = {
+    let mut bounds = [u32::MAX; 12];
+    let mut at = 0;
+    while at < LIFETIME_BOUNDS.len() {
+        assert!(LIFETIME_BOUNDS[at] < LONGEST);
+        bounds[at] = LIFETIME_BOUNDS[at] as u32;
+        at += 1;
     }
-}
+    bounds
+};
+const LONGEST: u64 = u32::MAX as u64 - 1;
 
 /// The column of a row's life.
 #[inline]
@@ -52,6 +55,8 @@ pub(crate) struct Alike {
     key: AlikeKey,
     /// The smallest and the largest block.
     sizes: (u64, u64),
+    /// The shortest and the longest life in events, of those that ended.
+    events: (u64, u64),
     /// All of them.
     pub level: Level,
 }
@@ -91,24 +96,35 @@ impl Hash for Traits {
 /// The length of a life, so that it is known both of "less than" and of "not more than" a bound of [`LIFETIME_BOUNDS`]: an even number 2n is a life below bound n and above the one before,
 /// 2n + 1 one of exactly bound n; the last two are of longer lives and of those without an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-struct FineLife(u8);
+pub(super) struct FineLife(u8);
 
 const LONGER: u8 = 2 * LIFETIME_BOUNDS.len() as u8;
 
 impl FineLife {
+    /// Of what was never freed.
+    pub(super) const ENDLESS: FineLife = FineLife(LONGER + 1);
+
+    /// All of them.
+    pub(super) fn all() -> impl Iterator<Item = FineLife> + Clone {
+        (0..=FineLife::ENDLESS.0).map(FineLife)
+    }
+
+    /// Its place among all. An index may hold others, which are taken for endless, as everywhere.
+    pub(super) fn number(self) -> u32 {
+        u32::from(self.0.min(FineLife::ENDLESS.0))
+    }
+
     fn of(life: Option<u64>) -> FineLife {
-        FineLife(match life {
-            Some(life) => {
-                let column = lifetime_column(Some(life));
-                let is_bound = column > 0 && LIFETIME_BOUNDS[column - 1] == life;
-                2 * column as u8 - u8::from(is_bound)
-            }
-            None => LONGER + 1,
-        })
+        let Some(life) = life else { return FineLife::ENDLESS };
+        let life = life.min(LONGEST) as u32;
+        let passed = BOUNDS
+            .iter()
+            .map(|&bound| u32::from(bound <= life) + u32::from(bound < life));
+        FineLife(passed.sum::<u32>() as u8)
     }
 
     /// The lives that it stands for; `None`: without an end.
-    fn lives(self) -> Option<RangeInclusive<u64>> {
+    pub(super) fn lives(self) -> Option<RangeInclusive<u64>> {
         let bound = |number: u8| LIFETIME_BOUNDS.get(usize::from(number)).copied();
         let half = self.0 / 2;
         match self.0 {
@@ -149,6 +165,20 @@ impl Alike {
         self.sizes.0..=self.sizes.1
     }
 
+    /// Who asked for them.
+    pub(super) fn stack(&self) -> StackIx {
+        StackIx(self.key.stack)
+    }
+
+    pub(super) fn life(&self) -> FineLife {
+        self.key.traits.life
+    }
+
+    /// No life is shorter or longer, in events, if they have an end.
+    pub(crate) fn events(&self) -> RangeInclusive<u64> {
+        self.events.0..=self.events.1
+    }
+
     /// No life is shorter or longer, in microseconds; `None`: they have no end.
     pub(crate) fn lives(&self) -> Option<RangeInclusive<u64>> {
         self.key.traits.life.lives()
@@ -181,16 +211,19 @@ pub(crate) struct Lives {
     read: OnceLock<Option<Vec<Alike>>>,
 }
 
-/// A group in the making: the smallest and the largest block, and all of them.
+/// A group in the making; see [`Alike`].
 #[derive(Clone, Copy)]
 struct Sum {
     sizes: (u64, u64),
+    events: (u64, u64),
     level: Level,
 }
 
 impl Sum {
     fn add(&mut self, other: &Sum) {
-        self.sizes = (self.sizes.0.min(other.sizes.0), self.sizes.1.max(other.sizes.1));
+        let both = |own: (u64, u64), other: (u64, u64)| (own.0.min(other.0), own.1.max(other.1));
+        self.sizes = both(self.sizes, other.sizes);
+        self.events = both(self.events, other.events);
         self.level.add(other.level);
     }
 }
@@ -313,8 +346,10 @@ impl Lives {
                         life: fine_life(&mut times, birth, item.death),
                         is_at_once: item.death == birth.saturating_add(1),
                     };
+                    let events = item.death.saturating_sub(birth);
                     let sum = Sum {
                         sizes: (item.size, item.size),
+                        events: (events, events),
                         level: heap.level(item),
                     };
                     own.add(item.stack.0, traits, sum);
@@ -330,7 +365,12 @@ impl Lives {
             return Lives::default();
         }
         let groups = all.groups.into_iter();
-        let alike = groups.map(|(key, Sum { sizes, level })| Alike { key, sizes, level });
+        let alike = groups.map(|(key, Sum { sizes, events, level })| Alike {
+            key,
+            sizes,
+            events,
+            level,
+        });
         let mut alike: Vec<Alike> = alike.collect();
         alike.sort_unstable_by_key(|one| one.key);
         // Nothing of this can fail to be serialized; without bytes there is nothing to read.
@@ -379,13 +419,13 @@ impl Heap {
     }
 }
 
-fn fine_life(times: &mut Times<'_>, birth: u64, death: u64) -> FineLife {
+pub(super) fn fine_life(times: &mut Times<'_>, birth: u64, death: u64) -> FineLife {
     if death == NEVER.get() {
         return FineLife::of(None);
     }
     let birth = times.time_of(EventNo(birth)).get();
     let life = |death: Micros| FineLife::of(Some(death.get().saturating_sub(birth)));
-    let (earliest, latest) = times.bounds_of(EventNo(death));
+    let [earliest, latest] = times.bounds_of(EventNo(death));
     let shortest = life(earliest);
     match shortest == life(latest) {
         true => shortest,
@@ -397,13 +437,8 @@ fn fine_life(times: &mut Times<'_>, birth: u64, death: u64) -> FineLife {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_life_has_one_column() {
-        let columns: Vec<usize> = [0, 9, 10, 99, 3_599_999_999, 3_600_000_000, u64::MAX]
-            .map(|life| lifetime_column(Some(life)))
-            .into();
-        assert_eq!(columns, [0, 0, 1, 1, 8, 9, 9]);
-        assert_eq!(lifetime_column(None), 10);
+    fn column(life: u64) -> usize {
+        LIFETIME_BOUNDS.partition_point(|&bound| bound <= life)
     }
 
     #[test]
@@ -411,7 +446,7 @@ mod tests {
         let around = LIFETIME_BOUNDS.iter().flat_map(|&bound| [bound - 1, bound, bound + 1]);
         for life in around.chain([0, 5, u64::MAX]) {
             let fine = FineLife::of(Some(life));
-            assert_eq!(fine.column(), lifetime_column(Some(life)), "{life}");
+            assert_eq!(fine.column(), column(life), "{life}");
             let lives = fine.lives().expect("it ends");
             assert!(lives.contains(&life), "{life}");
             assert!(

@@ -2,6 +2,7 @@
 
 use super::clock::{Clock, STRIDE};
 use heaptape_format::{EventNo, Micros};
+use std::ops::Range;
 
 /// Strides that are remembered, decoded.
 const SLOTS: usize = 16;
@@ -63,20 +64,40 @@ impl<'a> Times<'a> {
         Micros(stride.times.get(index % STRIDE).copied().unwrap_or(run.last_time.get()))
     }
 
-    /// Not before the first time, and not after the second, did an event happen. Takes no decoding.
-    #[inline]
-    pub(crate) fn bounds_of(&mut self, event: EventNo) -> (Micros, Micros) {
+    /// An event's neighbours, itself among them: not before the first time, and not after the second, did any of them happen.
+    pub(crate) fn around(&mut self, event: EventNo) -> (Range<u64>, [Micros; 2]) {
         let Some(run) = self.run_of(event) else {
             let time = self.clock.time_of(event);
-            return (time, time);
+            return (event.get()..event.get().saturating_add(1), [time, time]);
+        };
+        let first = run.first_event.get();
+        let index = (event.get() - first) as usize;
+        let from = first + (index / STRIDE * STRIDE) as u64;
+        let until = from.saturating_add(STRIDE as u64).min(run.end_event().get());
+        (from..until, self.ends_of_stride(run, index))
+    }
+
+    /// Not before the first time, and not after the second, did an event happen. Takes no decoding.
+    #[inline]
+    pub(crate) fn bounds_of(&mut self, event: EventNo) -> [Micros; 2] {
+        let Some(run) = self.run_of(event) else {
+            let time = self.clock.time_of(event);
+            return [time, time];
         };
         let index = (event.get() - run.first_event.get()) as usize;
         let mark = run.first_mark as usize + index / STRIDE;
         let stride = &self.strides[mark % SLOTS];
         if stride.mark == mark + 1 {
             let time = stride.times.get(index % STRIDE).copied().unwrap_or(run.last_time.get());
-            return (Micros(time), Micros(time));
+            return [Micros(time), Micros(time)];
         }
+        self.ends_of_stride(run, index)
+    }
+
+    /// The time of the mark before an event of a run, and that of the next one.
+    #[inline]
+    fn ends_of_stride(&self, run: &super::Run, index: usize) -> [Micros; 2] {
+        let mark = run.first_mark as usize + index / STRIDE;
         let marks = &self.clock.mark_times;
         let next = (index / STRIDE + 1) * STRIDE;
         let latest = if next < run.events as usize && mark + 1 < marks.len() {
@@ -85,7 +106,7 @@ impl<'a> Times<'a> {
             run.last_time.get()
         };
         let earliest = if mark < marks.len() { marks.get(mark) } else { latest };
-        (Micros(earliest.min(latest)), Micros(latest))
+        [Micros(earliest.min(latest)), Micros(latest)]
     }
 }
 
@@ -105,8 +126,13 @@ mod tests {
         let mut times = Times::new(&clock);
         for event in (0..11_000).chain((0..11_000).map(|step| step * 7919 % 11_000)) {
             let time = clock.time_of(EventNo(event));
-            let (earliest, latest) = times.bounds_of(EventNo(event));
-            assert!((earliest..=latest).contains(&time), "{event}");
+            let (events, [earliest, latest]) = times.around(EventNo(event));
+            let bounds = times.bounds_of(EventNo(event));
+            assert!(
+                events.contains(&event) && earliest <= bounds[0] && bounds[1] <= latest,
+                "{event}"
+            );
+            assert!((bounds[0]..=bounds[1]).contains(&time), "{event}");
             assert_eq!(times.time_of(EventNo(event)), time, "{event}");
         }
     }
