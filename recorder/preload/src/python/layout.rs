@@ -21,7 +21,7 @@ pub enum Chain {
     // There is no table of it for 32-bit builds.
     #[cfg_attr(target_pointer_width = "32", allow(dead_code))]
     EntryFramesByRecord,
-    /// 3.13, 3.14: likewise, and the thread state names the innermost frame.
+    /// From 3.13 on: likewise, and the thread state names the innermost frame.
     EntryFrames,
 }
 

@@ -114,6 +114,17 @@ const ENTRY_FRAMES: Layout = Layout {
     ..ENTRY_FLAGS
 };
 
+const TAGGED: Layout = Layout {
+    links: Links {
+        // A reference from the stack: its lowest bit says who counts it.
+        code_mask: !1,
+        ..ENTRY_FRAMES.links
+    },
+    code_start: 128,
+    code_traceable: 120,
+    ..ENTRY_FRAMES
+};
+
 /// Why frames are not recorded where there is no table.
 pub const NO_TABLE: &[u8] = b"32-bit builds of this version are not known to the recorder";
 
@@ -123,15 +134,10 @@ pub fn of(major: u32, minor: u32) -> Option<Layout> {
         (3, 9) => OBJECTS,
         (3, 11) => ENTRY_FLAGS,
         (3, 13) => ENTRY_FRAMES,
-        (3, 14) => Layout {
-            links: Links {
-                // A reference from the stack: its lowest bit says who counts it.
-                code_mask: !1,
-                ..ENTRY_FRAMES.links
-            },
-            code_start: 128,
-            code_traceable: 120,
-            ..ENTRY_FRAMES
+        (3, 14) => TAGGED,
+        (3, 15) => Layout {
+            state_frame: 56,
+            ..TAGGED
         },
         _ => return None,
     };

@@ -138,7 +138,7 @@ pub fn of(major: u32, minor: u32) -> Option<Layout> {
             code_traceable: 184,
             ..ENTRY_FRAMES
         },
-        (3, 14) => Layout {
+        (3, 14 | 15) => Layout {
             chain: Chain::EntryFrames,
             state_frame: 72,
             links: Links {
