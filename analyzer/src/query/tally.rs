@@ -150,23 +150,36 @@ pub(crate) fn tally_all<T: Tally, S, X>(
         true => judge_alike(alike).map(Some),
         false => Some(None),
     };
-    let sorted = (!groups.contains(&Group::Size)).then(|| heap.sort_out(ask)).flatten();
-    let (answers, undecided) = sorted.unzip();
-    let mut tallies = tally_some(
-        heap,
-        &heap.pieces(0..heap.allocations.len()),
-        undecided.as_ref().map_or(Which::NotBefore(0), Which::Undecided),
-        &query.by,
-        state,
-        |state, item| wanted.accepts(item).then(|| judge(state, item)),
-        |sum, item, found| add(sum, heap.level(item), found),
-    );
-    for (alike, found) in answers.into_iter().flatten() {
+    let mut tallies = Tallies::new();
+    let take = |alike: &Alike, found: Option<X>| {
         if let Some(found) = found {
             let item = alike.item();
             let facts = query.by.facts(&item, heap.catalog.process_of(item.thread));
             add(tallies.entry((item.stack, facts)).or_default(), alike.level, found);
         }
+    };
+    let undecided = match groups.contains(&Group::Size) {
+        true => None,
+        false => heap.sort_out(ask, take),
+    };
+    let which = match &undecided {
+        Some(undecided) => Which::Undecided(undecided),
+        None => {
+            tallies.clear();
+            Which::NotBefore(0)
+        }
+    };
+    let rows = tally_some(
+        heap,
+        &heap.pieces(0..heap.allocations.len()),
+        which,
+        &query.by,
+        state,
+        |state, item| wanted.accepts(item).then(|| judge(state, item)),
+        |sum, item, found| add(sum, heap.level(item), found),
+    );
+    for (key, sum) in rows {
+        tallies.entry(key).or_default().merge(&sum);
     }
     tallies
 }

@@ -94,11 +94,14 @@ impl Undecided {
 }
 
 impl Heap {
-    /// Asks about each group of alike rows. What is answered is given back, and which rows are left: all of a stack and a class in which a group has no answer.
-    /// `None` when no index has groups, or when so many rows are of such classes that to look at all rows takes less time.
-    pub(crate) fn sort_out<X>(&self, ask: impl Fn(&Alike) -> Option<X>) -> Option<(Vec<(&Alike, X)>, Undecided)> {
+    /// Asks about each group of alike rows, and hands over what is answered. What is given back is which rows are left: all of a stack and a class in which a group has no answer.
+    /// `None` when no index has groups, or when so many rows are of such classes that to look at all rows takes less time; what was handed over means nothing then.
+    pub(crate) fn sort_out<X>(
+        &self,
+        ask: impl Fn(&Alike) -> Option<X>,
+        mut take: impl FnMut(&Alike, X),
+    ) -> Option<Undecided> {
         let groups = self.alike()?;
-        let mut answers = Vec::with_capacity(groups.len());
         let mut undecided = Undecided::new(self.catalog.stacks.len());
         let mut asked = Vec::new();
         for of_stack in groups.chunk_by(|one, next| one.stack() == next.stack()) {
@@ -113,15 +116,18 @@ impl Heap {
                     *least = (*least).min(*alike.events().start());
                     *most = (*most).max(*alike.events().end());
                 } else if let Some(answer) = answer {
-                    answers.push((alike, answer));
+                    take(alike, answer);
                 }
             }
         }
-        let blocks = |groups: &mut dyn Iterator<Item = &Alike>| {
-            groups.map(|alike| alike.level.count).fold(0, u64::saturating_add)
-        };
-        let is_close = |alike: &&Alike| undecided.any & Class::of(alike).bit() != 0;
-        let close = blocks(&mut groups.iter().filter(is_close));
-        (close <= blocks(&mut groups.iter()) / 6).then_some((answers, undecided))
+        let (close, all) = groups.iter().fold((0u64, 0u64), |(close, all), alike| {
+            let count = alike.level.count;
+            let is_close = undecided.any & Class::of(alike).bit() != 0;
+            (
+                close.saturating_add(if is_close { count } else { 0 }),
+                all.saturating_add(count),
+            )
+        });
+        (close <= all / 6).then_some(undecided)
     }
 }

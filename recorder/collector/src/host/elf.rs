@@ -132,6 +132,9 @@ const ALLOCATORS: [&str; 7] = [
     "tc_malloc",
 ];
 
+/// What a Python interpreter exports: it has mimalloc linked into it, and is recorded above that.
+const INTERPRETER: &[u8] = b"PyMem_SetAllocator";
+
 /// Symbol tables and their names longer than this are not searched.
 const SYMBOLS_LIMIT: u64 = 64 << 20;
 
@@ -142,23 +145,38 @@ pub fn own_allocator(path: &Path) -> Option<&'static str> {
     let header = FileHeader64::<Endianness>::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let sections = header.sections(endian, data).ok()?;
-    [SHT_DYNSYM, SHT_SYMTAB].into_iter().find_map(|kind| {
+    let mut is_interpreter = false;
+    for kind in [SHT_DYNSYM, SHT_SYMTAB] {
         let small = sections
             .iter()
             .any(|section| section.sh_type(endian) == kind && section.sh_size(endian) < SYMBOLS_LIMIT);
-        let symbols = small.then(|| sections.symbols(endian, data, kind).ok()).flatten()?;
+        let Some(symbols) = small.then(|| sections.symbols(endian, data, kind).ok()).flatten() else {
+            continue;
+        };
         // All names at once: asked for one by one, each would be a read of the file.
         let names = sections.section(symbols.string_section()).ok()?;
-        let names = (names.sh_size(endian) < SYMBOLS_LIMIT)
-            .then(|| names.data(endian, data).ok())
-            .flatten()?;
+        if names.sh_size(endian) >= SYMBOLS_LIMIT {
+            continue;
+        }
+        let names = names.data(endian, data).ok()?;
         let names = StringTable::new(names, 0, names.len() as u64);
-        symbols.iter().find_map(|symbol| {
-            let defined = symbol.st_type() == STT_FUNC && !symbol.is_undefined(endian);
-            let name = defined.then(|| names.get(symbol.st_name(endian)).ok()).flatten()?;
-            ALLOCATORS.into_iter().find(|known| known.as_bytes() == name)
-        })
-    })
+        let functions = symbols
+            .iter()
+            .filter(|symbol| symbol.st_type() == STT_FUNC && !symbol.is_undefined(endian));
+        let mut found = [false; ALLOCATORS.len()];
+        for name in functions.filter_map(|symbol| names.get(symbol.st_name(endian)).ok()) {
+            is_interpreter |= name == INTERPRETER;
+            if let Some(known) = ALLOCATORS.iter().position(|known| known.as_bytes() == name) {
+                found[known] = true;
+            }
+        }
+        let is_own = |name: &str| !(is_interpreter && name.starts_with("mi_"));
+        let mut own = ALLOCATORS.into_iter().zip(found);
+        if let Some((name, _)) = own.find(|&(name, is_found)| is_found && is_own(name)) {
+            return Some(name);
+        }
+    }
+    None
 }
 
 /// Whether the program asks for a library whose name begins so.
