@@ -262,9 +262,10 @@ impl Window {
         if start < self.start || start - self.start > STEP {
             let before = sums.before(heap, start);
             self.end = sums.reach(before + length).clamp(start, heap.allocations.len());
-            self.bytes = sums.before(heap, self.end) - before;
+            self.bytes = sums.before(heap, self.end).saturating_sub(before);
         } else if start <= self.end {
-            self.bytes -= sum(heap, self.start..start);
+            // Never less than nothing, whatever becomes of an index file meanwhile.
+            self.bytes = self.bytes.saturating_sub(sum(heap, self.start..start));
         } else {
             (self.end, self.bytes) = (start, 0);
         }
