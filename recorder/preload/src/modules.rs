@@ -504,25 +504,25 @@ fn announce_alone(located: &Located, write: &mut dyn FnMut(Note, &[u8]) -> bool)
 }
 
 /// After the loader has been at work: forgets modules that are gone or replaced, with all rules if there are such. `false` when it could not be done now.
+///
+/// The rules go first, and then every module is looked at once more: another thread may have loaded one again at its old place meanwhile, and has not told of it if it
+/// still found the rules. From here on it does not find them, and waits for us to tell of it.
 pub fn refresh(write: &mut dyn FnMut(Note, &[u8]) -> bool) -> bool {
     alone(|| {
         CHANGED.store(false, Ordering::Relaxed);
-        let mut any = false;
-        for entry in &KNOWN[..COUNT.load(Ordering::Relaxed) as usize] {
-            let known = entry.identity.load(Ordering::Relaxed);
-            let (start, end) = (entry.start.load(Ordering::Relaxed), entry.end.load(Ordering::Relaxed));
-            if known == 0 || is_still(entry) {
-                continue;
-            }
-            any = true;
+        let known = &KNOWN[..COUNT.load(Ordering::Relaxed) as usize];
+        let is_gone = |entry: &&Known| entry.identity.load(Ordering::Relaxed) != 0 && !is_still(entry);
+        if !known.iter().any(|entry| is_gone(&entry)) {
+            return;
+        }
+        stack::forget_rules();
+        for entry in known.iter().filter(is_gone) {
             entry.identity.store(0, Ordering::Relaxed);
+            let (start, end) = (entry.start.load(Ordering::Relaxed), entry.end.load(Ordering::Relaxed));
             let mut note = [0u8; 16];
             note[..8].copy_from_slice(&(start as u64).to_le_bytes());
             note[8..].copy_from_slice(&(end as u64).to_le_bytes());
             write(Note::Gone, &note);
-        }
-        if any {
-            stack::forget_rules();
         }
     })
     .is_some()

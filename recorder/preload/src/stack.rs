@@ -11,6 +11,8 @@ use heaptape_stacks::{Frame, Rule, RuleTable};
 /// Words of the rule table: 32,768 rules, 512 KiB, touched as it fills.
 const RULE_WORDS: usize = 65536;
 static RULES: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+/// Epochs that keys tell apart.
+const EPOCHS: usize = 256;
 /// Raised when a module has gone: older rules are found no more.
 static EPOCH: AtomicUsize = AtomicUsize::new(0);
 
@@ -78,7 +80,11 @@ pub fn is_cold(address: usize) -> bool {
 
 /// No rule found so far is valid any more.
 pub fn forget_rules() {
-    EPOCH.fetch_add(1, Ordering::Relaxed);
+    let epoch = EPOCH.fetch_add(1, Ordering::Relaxed) + 1;
+    // No epoch comes again while there are rules of it; half way is for whoever is about to store one of the epoch before.
+    if epoch.is_multiple_of(EPOCHS / 2) {
+        table().clear();
+    }
 }
 
 fn table() -> RuleTable<'static> {

@@ -60,6 +60,22 @@ impl<'a> RuleTable<'a> {
     }
 }
 
+impl RuleTable<'_> {
+    /// Forgets all rules, but for those that others store meanwhile.
+    pub fn clear(&self) {
+        for bucket in self.buckets {
+            let (pairs, _) = bucket.as_chunks::<2>();
+            for [first, second] in pairs {
+                // What was never stored to stays memory that nobody has touched.
+                if second.load(Ordering::Relaxed) != 0 {
+                    second.store(0, Ordering::Relaxed);
+                    first.store(0, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +98,10 @@ mod tests {
         for key in 1..STEPS / 10 {
             assert!(table.get(key * 7).is_none_or(|found| found == rule(key as i32)));
         }
+        table.clear();
+        assert!((1..STEPS / 10).all(|key| table.get(key * 7).is_none()));
+        table.put(7, rule(1));
+        assert_eq!(table.get(7), Some(rule(1)));
     }
 
     #[test]
