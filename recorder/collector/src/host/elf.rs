@@ -145,21 +145,25 @@ pub fn own_allocator(path: &Path) -> Option<&'static str> {
     let header = FileHeader64::<Endianness>::parse(data).ok()?;
     let endian = header.endian().ok()?;
     let sections = header.sections(endian, data).ok()?;
+    let is_small =
+        |section: &<FileHeader64<Endianness> as FileHeader>::SectionHeader| section.sh_size(endian) < SYMBOLS_LIMIT;
+    let symbols_of = |kind| {
+        let mut tables = sections.iter().filter(|section| section.sh_type(endian) == kind);
+        let kind = tables.any(is_small).then_some(kind)?;
+        let symbols = sections.symbols(endian, data, kind).ok()?;
+        // All names at once: asked for one by one, each would be a read of the file.
+        let names = sections
+            .section(symbols.string_section())
+            .ok()
+            .filter(|section| is_small(section))?;
+        let names = names.data(endian, data).ok()?;
+        Some((symbols, StringTable::new(names, 0, names.len() as u64)))
+    };
     let mut is_interpreter = false;
     for kind in [SHT_DYNSYM, SHT_SYMTAB] {
-        let small = sections
-            .iter()
-            .any(|section| section.sh_type(endian) == kind && section.sh_size(endian) < SYMBOLS_LIMIT);
-        let Some(symbols) = small.then(|| sections.symbols(endian, data, kind).ok()).flatten() else {
+        let Some((symbols, names)) = symbols_of(kind) else {
             continue;
         };
-        // All names at once: asked for one by one, each would be a read of the file.
-        let names = sections.section(symbols.string_section()).ok()?;
-        if names.sh_size(endian) >= SYMBOLS_LIMIT {
-            continue;
-        }
-        let names = names.data(endian, data).ok()?;
-        let names = StringTable::new(names, 0, names.len() as u64);
         let functions = symbols
             .iter()
             .filter(|symbol| symbol.st_type() == STT_FUNC && !symbol.is_undefined(endian));
