@@ -162,16 +162,16 @@ pub(crate) fn tally_all<T: Tally, S, X>(
         true => None,
         false => heap.sort_out(ask, take),
     };
-    let which = match &undecided {
-        Some(undecided) => Which::Undecided(undecided),
+    let (pieces, which) = match &undecided {
+        Some(undecided) => (undecided.pieces(heap), Which::Undecided(undecided)),
         None => {
             tallies.clear();
-            Which::NotBefore(0)
+            (heap.pieces(0..heap.allocations.len()), Which::NotBefore(0))
         }
     };
     let rows = tally_some(
         heap,
-        &heap.pieces(0..heap.allocations.len()),
+        &pieces,
         which,
         &query.by,
         state,

@@ -315,6 +315,22 @@ impl Steps<'_> {
 }
 
 #[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Three runs with gaps between them, which begin after so many microseconds for each event before.
+    pub fn made_up(micros: u64) -> Clock {
+        let mut clock = Clock::default();
+        for first in [5u64, 2000, 9000] {
+            let mut block = ClockBlock::new(EventNo(first));
+            (0..1500).for_each(|at| block.push(1, Micros(first * micros + at * at / 7)));
+            clock.push(&block).expect("memory takes it");
+        }
+        clock
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -56,16 +56,11 @@ impl<'a> Horizon<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::ClockBlock;
+    use crate::table::clock::testing::made_up;
 
     #[test]
     fn it_lies_where_the_times_say_in_any_order() {
-        let mut clock = Clock::default();
-        for first in [5u64, 2000, 9000] {
-            let mut block = ClockBlock::new(EventNo(first));
-            (0..1500).for_each(|at| block.push(1, Micros(first * 1000 + at * at / 7)));
-            clock.push(&block).expect("memory takes it");
-        }
+        let clock = made_up(1000);
         for length in [0, 3, 900, 250_000, u64::MAX] {
             let (mut horizon, mut times) = (Horizon::new(&clock, length), Times::new(&clock));
             for step in 0..20_000u64 {

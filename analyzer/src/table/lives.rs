@@ -137,7 +137,7 @@ impl FineLife {
     }
 
     fn column(self) -> usize {
-        usize::from(self.0.min(LONGER + 1)).div_ceil(2)
+        (self.number() as usize).div_ceil(2)
     }
 }
 

@@ -113,16 +113,11 @@ impl<'a> Times<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::table::ClockBlock;
+    use crate::table::clock::testing::made_up;
 
     #[test]
     fn times_are_those_of_the_clock_in_any_order() {
-        let mut clock = Clock::default();
-        for first in [5u64, 2000, 9000] {
-            let mut block = ClockBlock::new(EventNo(first));
-            (0..1500).for_each(|at| block.push(1, Micros(first * 100 + at * at / 7)));
-            clock.push(&block).expect("memory takes it");
-        }
+        let clock = made_up(100);
         let mut times = Times::new(&clock);
         for event in (0..11_000).chain((0..11_000).map(|step| step * 7919 % 11_000)) {
             let time = clock.time_of(EventNo(event));

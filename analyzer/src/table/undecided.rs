@@ -48,12 +48,17 @@ impl Undecided {
         }
     }
 
+    /// The pieces of the table to visit: none if every group is decided.
+    pub(crate) fn pieces(&self, heap: &Heap) -> Vec<Piece> {
+        heap.pieces(match self.any {
+            0 => 0..0,
+            _ => 0..heap.allocations.len(),
+        })
+    }
+
     /// Calls `visit` with those of a piece of the table, in their order.
     #[inline]
     pub(crate) fn visit(&self, heap: &Heap, piece: &Piece, visit: impl FnMut(&Item)) {
-        if self.any == 0 {
-            return;
-        }
         let classes = Class::all().filter(|class| self.any & class.bit() != 0);
         let lives = classes.filter_map(|class| class.life.lives());
         let (least, most) = lives.fold((u64::MAX, 0), |(least, most), lives| {
