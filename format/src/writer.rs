@@ -25,7 +25,8 @@ pub struct WriterOptions {
     /// Events per block, 1 to [`crate::block::MAX_BLOCK_EVENTS`]. The writer takes about 50 bytes of memory for each, 12 more for a Python
     /// object, and 1 MiB besides.
     pub block_events: u32,
-    /// Nodes of the stack trie per generation, after which [`Writer::stacks_full`] says so. The writer takes up to 32 bytes of memory for each.
+    /// Nodes of the stack trie per generation, after which [`Writer::stacks_full`] says so, if not more than half of them had to be told again. The writer takes up to
+    /// 32 bytes of memory for each.
     pub max_stacks: u32,
 }
 
@@ -214,10 +215,12 @@ impl Writer {
         self.stacks.all_frames()
     }
 
-    /// Whether the generation has reached its limit, so that [`Writer::new_generation`] is due.
+    /// Whether the generation has reached its limit, so that [`Writer::new_generation`] is due. `retold`: its nodes that had to be told again since they were
+    /// those of the generation before; there is room for as many more, or very deep stacks would be all that is ever told.
     #[inline]
-    pub fn stacks_full(&self) -> bool {
-        self.stacks.stacks() >= self.max_stacks || self.stacks.frames() >= self.max_stacks
+    pub fn stacks_full(&self, retold: usize) -> bool {
+        let limit = (self.max_stacks as usize).max(2 * retold);
+        self.stacks.stacks() as usize >= limit || self.stacks.frames() as usize >= limit
     }
 
     /// Seals what is pending and starts a new generation: all ids of frames and stacks start again.

@@ -398,7 +398,7 @@ impl Writer {
         }
     }
 
-    /// Walks the whole stack, and counts a mismatch if it is not the list up to `shared` with what lies from `first` on.
+    /// Walks the whole stack, and counts a mismatch if its innermost frames, as many as are wanted, are not those of the list up to `shared` with what lies from `first` on.
     fn compare(self, shared: usize, first: usize, innermost: Frame) {
         let Some(mut loan) = Loan::take() else { return };
         let whole = self.own().stack().0.emptied();
@@ -406,13 +406,14 @@ impl Writer {
         let Ok(full) = (unsafe { whole.capture(loan.frames(), innermost, |address| self.rule(address)) }) else {
             return;
         };
+        let depth = self.recording.options.depth();
         let expected = loan.frames()[full.first..].iter().map(Frame::return_address);
         let frames = self.own().stack().1;
         let got = frames[..shared]
             .iter()
             .chain(&frames[first..])
             .map(Frame::return_address);
-        if !expected.eq(got) {
+        if !expected.rev().take(depth).eq(got.rev().take(depth)) {
             self.count_mismatch();
         }
     }

@@ -286,7 +286,7 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
     };
     thread.tid = tid;
     thread.levels = [Level::NONE; LEVELS];
-    thread.cache = StackCache::new(low, high);
+    thread.cache = StackCache::new(low, high, recording.options.depth());
     thread.weave.forget();
     thread.view = View::default();
     thread.pending = Pending::default();

@@ -5,7 +5,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 /// First word of the segment.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"heaptshm");
 /// Raised with every change of the layout; both sides must agree.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 4;
 /// Words of the map of free chunks: at most 4,096 chunks.
 pub const FREE_WORDS: usize = 64;
 
@@ -50,6 +50,8 @@ pub struct Control {
     pub block_millis: AtomicU32,
     /// 1: unwind fully at every event and compare.
     pub check_stacks: AtomicU32,
+    /// Innermost frames of a stack that must be right; 0: all.
+    pub depth: AtomicU32,
     /// Blocks smaller than this are not recorded.
     pub min_size: AtomicU64,
     /// Mean bytes between samples; 0 records all.
@@ -136,6 +138,8 @@ pub struct Options {
     pub block_millis: u32,
     /// Unwind fully at every event and compare.
     pub check_stacks: bool,
+    /// Innermost frames of a stack that must be right; 0: all.
+    pub depth: u32,
     /// Blocks smaller than this are not recorded.
     pub min_size: u64,
     /// Mean bytes between samples; 0 records all.
@@ -149,8 +153,19 @@ impl Default for Options {
             on_full_drop: false,
             block_millis: 2000,
             check_stacks: false,
+            depth: 0,
             min_size: 0,
             sample_bytes: 0,
+        }
+    }
+}
+
+impl Options {
+    /// Innermost frames of a stack that must be right.
+    pub fn depth(&self) -> usize {
+        match self.depth {
+            0 => usize::MAX,
+            depth => depth as usize,
         }
     }
 }
@@ -182,6 +197,7 @@ impl Control {
         self.on_full_drop.store(options.on_full_drop as u32, Ordering::Relaxed);
         self.block_millis.store(options.block_millis, Ordering::Relaxed);
         self.check_stacks.store(options.check_stacks as u32, Ordering::Relaxed);
+        self.depth.store(options.depth, Ordering::Relaxed);
         self.min_size.store(options.min_size, Ordering::Relaxed);
         self.sample_bytes.store(options.sample_bytes, Ordering::Relaxed);
     }
@@ -197,6 +213,7 @@ impl Control {
             on_full_drop: self.on_full_drop.load(Ordering::Relaxed) != 0,
             block_millis: self.block_millis.load(Ordering::Relaxed),
             check_stacks: self.check_stacks.load(Ordering::Relaxed) != 0,
+            depth: self.depth.load(Ordering::Relaxed),
             min_size: self.min_size.load(Ordering::Relaxed),
             sample_bytes: self.sample_bytes.load(Ordering::Relaxed),
         }
@@ -262,6 +279,7 @@ impl Control {
             on_full_drop: word(),
             block_millis: word(),
             check_stacks: word(),
+            depth: word(),
             min_size: long(),
             sample_bytes: long(),
             process_claims: claims(),

@@ -6,6 +6,10 @@
 //!
 //! The result is a difference: so many frames to pop, these to push.
 //!
+//! Where only some innermost frames are wanted, a list with more is compared from the inside out, until as many stand. Those further out are taken to be
+//! as they were; if so many frames have gone that fewer are certain than are wanted, the rest is compared after all. So the innermost frames are always certain, and a
+//! recursion costs no more the deeper it is.
+//!
 //! Limits: the list is only used while the stack pointer and all slots lie in the stack that the thread was born with, since a slot in the
 //! stack of a fiber or a signal handler may be unmapped by the time it is compared. Elsewhere every event is walked in full.
 #![allow(unsafe_code)]
@@ -55,12 +59,40 @@ pub struct StackCache {
     count: usize,
     low: usize,
     high: usize,
+    depth: usize,
+}
+
+/// Which frames of a list hold what they held.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Outermost frames that were not looked at.
+    unseen: usize,
+    /// Outermost frames that stand, the unseen ones taken to do so.
+    count: usize,
+}
+
+impl Standing {
+    /// Of a stack of the `join` outermost frames of the list and so many `fresh` ones, the `depth` innermost are certain.
+    #[inline(always)]
+    fn suffices(&self, join: usize, fresh: usize, depth: usize) -> bool {
+        self.unseen == 0 || join.saturating_sub(self.unseen) + fresh >= depth
+    }
 }
 
 impl StackCache {
-    /// A list for a thread whose stack lies in `low..high`.
-    pub const fn new(low: usize, high: usize) -> StackCache {
-        StackCache { count: 0, low, high }
+    /// A list for a thread whose stack lies in `low..high`, of which so many innermost frames are wanted.
+    pub const fn new(low: usize, high: usize, depth: usize) -> StackCache {
+        StackCache {
+            count: 0,
+            low,
+            high,
+            depth,
+        }
+    }
+
+    /// Innermost frames that are certain.
+    pub fn depth(&self) -> usize {
+        self.depth
     }
 
     /// The thread's own stack.
@@ -73,21 +105,47 @@ impl StackCache {
         self.count = 0;
     }
 
-    /// Number of outermost frames of the list that still stand.
+    /// Which frames of the list still stand.
     ///
     /// # Safety
     /// `slot` must lie in the thread's own stack, with everything above it readable.
     #[inline(always)]
-    unsafe fn verified(&self, frames: &[Frame], slot: usize) -> usize {
+    unsafe fn verified(&self, frames: &[Frame], slot: usize) -> Standing {
+        let list = self.above(frames, slot);
+        // SAFETY: the caller's promise.
+        let gone = list.iter().position(|frame| !unsafe { stands(frame) });
+        Standing {
+            unseen: 0,
+            count: gone.unwrap_or(list.len()),
+        }
+    }
+
+    /// The same, looking only at as many of the innermost as are wanted, if those stand.
+    ///
+    /// # Safety
+    /// As for `verified`.
+    #[inline(never)]
+    unsafe fn verified_near(&self, frames: &[Frame], slot: usize) -> Standing {
+        let list = self.above(frames, slot);
+        let (mut count, mut unseen) = (list.len(), list.len());
+        while unseen > 0 && count - unseen < self.depth {
+            unseen -= 1;
+            // SAFETY: the caller's promise.
+            if !unsafe { stands(&list[unseen]) } {
+                count = unseen;
+            }
+        }
+        Standing { unseen, count }
+    }
+
+    /// The frames of the list that lie above this slot.
+    #[inline(always)]
+    fn above<'a>(&self, frames: &'a [Frame], slot: usize) -> &'a [Frame] {
         let mut count = self.count.min(frames.len());
         while count > 0 && frames[count - 1].slot & !1 < slot {
             count -= 1;
         }
-        frames[..count]
-            .iter()
-            // SAFETY: cached slots lie between `slot` and the end of the thread's stack, and are aligned.
-            .position(|frame| address(unsafe { ((frame.slot & !1) as *const usize).read_volatile() }) != frame.pc)
-            .unwrap_or(count)
+        &frames[..count]
     }
 
     /// Takes the stack whose innermost frame is given. `rule` finds the rule of an address that lies in an instruction.
@@ -106,13 +164,14 @@ impl StackCache {
     ) -> Result<Capture, Overflow> {
         let home = self.low <= innermost.slot && innermost.slot < self.high;
         let limit = if home { self.high } else { usize::MAX };
-        let standing = if home {
+        let mut standing = match home {
+            false => Standing { unseen: 0, count: 0 },
             // SAFETY: inside the thread's own stack.
-            unsafe { self.verified(frames, innermost.slot) }
-        } else {
-            0
+            true if self.count > self.depth => unsafe { self.verified_near(frames, innermost.slot) },
+            // SAFETY: as above.
+            true => unsafe { self.verified(frames, innermost.slot) },
         };
-        let mut join = standing;
+        let mut join = standing.count;
         let mut first = frames.len();
         let mut frame = innermost;
         let mut regs = Regs::above(frame);
@@ -122,9 +181,16 @@ impl StackCache {
                 join -= 1;
             }
             if join > 0 && frames[join - 1] == frame {
-                break (join, false);
+                if standing.suffices(join, frames.len() - first, self.depth) {
+                    break (join, false);
+                }
+                // SAFETY: as above; no frames of the list stand elsewhere.
+                standing = unsafe { self.verified(frames, innermost.slot) };
+                join = join.min(standing.count);
+                continue;
             }
-            if first <= standing {
+            // The list stays as it is, also what does not stand any more, in case that this stack does not become the list.
+            if first <= self.count {
                 return Err(Overflow);
             }
             first -= 1;
@@ -175,19 +241,58 @@ impl StackCache {
         if innermost.slot < self.low || innermost.slot >= self.high {
             return None;
         }
+        if self.count > self.depth {
+            // SAFETY: the caller's promise.
+            return unsafe { self.quick_near(frames, capacity, innermost, rule) };
+        }
         let mut end = frames.wrapping_add(self.count);
         // SAFETY: the list has `count` frames, here and below.
         while end > frames && unsafe { (*end.sub(1)).slot & !1 } < innermost.slot {
             end = end.wrapping_sub(1);
         }
         let mut standing = frames;
-        // SAFETY: cached slots lie between `innermost.slot` and the end of the thread's stack, and are aligned.
-        let stands =
-            |frame: &Frame| unsafe { address(((frame.slot & !1) as *const usize).read_volatile()) } == frame.pc;
-        // SAFETY: the list stands up to `end`.
-        while standing != end && stands(unsafe { &*standing }) {
+        // SAFETY: the list reaches up to `end`, and its slots lie above `innermost.slot`.
+        while standing != end && unsafe { stands(&*standing) } {
             standing = standing.wrapping_add(1);
         }
+        // SAFETY: the caller's promise.
+        unsafe { self.join(frames, standing, capacity, innermost, rule) }
+    }
+
+    /// [`StackCache::quick`] for a list with more frames than are wanted.
+    ///
+    /// # Safety
+    /// As for `quick`, in the thread's own stack.
+    #[inline(never)]
+    unsafe fn quick_near(
+        &self,
+        frames: *mut Frame,
+        capacity: usize,
+        innermost: Frame,
+        rule: impl Fn(usize) -> Option<Rule>,
+    ) -> Option<Quick> {
+        // SAFETY: the memory of the list, which nobody else uses meanwhile; the slot lies in the thread's own stack.
+        let standing = unsafe { self.verified_near(core::slice::from_raw_parts(frames, capacity), innermost.slot) };
+        // SAFETY: the caller's promise.
+        let quick = unsafe { self.join(frames, frames.wrapping_add(standing.count), capacity, innermost, rule) }?;
+        standing
+            .suffices(quick.shared, capacity - quick.first, self.depth)
+            .then_some(quick)
+    }
+
+    /// How the stack differs from a list that stands up to `standing`.
+    ///
+    /// # Safety
+    /// As for `quick`.
+    #[inline(always)]
+    unsafe fn join(
+        &self,
+        frames: *mut Frame,
+        standing: *mut Frame,
+        capacity: usize,
+        innermost: Frame,
+        rule: impl Fn(usize) -> Option<Rule>,
+    ) -> Option<Quick> {
         let behind = frames.wrapping_add(capacity);
         // The same call in the same frame, once more.
         // SAFETY: as above.
@@ -303,13 +408,23 @@ impl StackCache {
 
     /// An empty list for the same thread.
     pub fn emptied(&self) -> StackCache {
-        StackCache::new(self.low, self.high)
+        StackCache::new(self.low, self.high, self.depth)
     }
 
     /// The frames of the list, outermost first.
     pub fn list<'a>(&self, frames: &'a [Frame]) -> &'a [Frame] {
         &frames[..self.count.min(frames.len())]
     }
+}
+
+/// The frame's slot holds its return address.
+///
+/// # Safety
+/// The slot must be readable: cached slots of a live stack are, and aligned.
+#[inline(always)]
+unsafe fn stands(frame: &Frame) -> bool {
+    // SAFETY: the caller's promise.
+    address(unsafe { ((frame.slot & !1) as *const usize).read_volatile() }) == frame.pc
 }
 
 #[cfg(test)]
@@ -393,7 +508,7 @@ mod tests {
     #[test]
     fn every_stack_equals_a_full_walk_and_unchanged_frames_are_not_walked() {
         let mut stack = Stack::new(64);
-        let mut cache = StackCache::new(stack.base(), stack.high());
+        let mut cache = StackCache::new(stack.base(), stack.high(), usize::MAX);
         let mut frames = vec![Frame::default(); 256];
         let mut addresses = vec![0x10000];
         let mut random = 1u64;
@@ -429,7 +544,7 @@ mod tests {
     #[test]
     fn a_quick_way_that_is_not_taken_leaves_the_list_as_it_was() {
         let mut stack = Stack::new(64);
-        let mut cache = StackCache::new(stack.base(), stack.high());
+        let mut cache = StackCache::new(stack.base(), stack.high(), usize::MAX);
         // Hardly more memory than the deepest stack needs.
         let mut frames = vec![Frame::default(); 66];
         let mut addresses = vec![0x10000];
@@ -463,9 +578,84 @@ mod tests {
     }
 
     #[test]
+    fn the_innermost_frames_are_certain_whatever_has_happened_further_out() {
+        // Some functions take four times as much of the stack, so that what others left there can look like frames.
+        let words = |pc: usize| if pc & 0x40 == 0 { 4 } else { 16 };
+        let rule = |address: usize| match address + 1 {
+            0x10000 => Rule::bare(Kind::End),
+            pc => Rule::plain((words(pc) * WORD) as i32),
+        };
+        for depth in [1, 2, 5, 20] {
+            let mut stack = Stack::new(256);
+            let mut cache = StackCache::new(stack.base(), stack.high(), depth);
+            let mut frames = vec![Frame::default(); 256];
+            let mut addresses = vec![0x10000];
+            let mut mirror: Vec<usize> = Vec::new();
+            let (mut near, mut far, mut stale) = (0, 0, 0);
+            let mut random = 1u64;
+            let mut below = |limit: usize| {
+                random = random
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
+                (random >> 33) as usize % limit
+            };
+            for _ in 0..if cfg!(miri) { 50 } else { 5000 } {
+                // Frames go, others come; sometimes all but one are made again just as they were.
+                if addresses.len() > 1 && below(4) == 0 {
+                    let changed = 1 + below(addresses.len() - 1);
+                    addresses[changed] = 0x20000 + below(8) * 16;
+                }
+                if below(2) == 0 {
+                    addresses.truncate(addresses.len().saturating_sub(below(8)).max(1));
+                }
+                if below(50) == 0 {
+                    addresses.truncate(1);
+                }
+                for _ in 0..below(9).min(60 - addresses.len()) {
+                    addresses.push(0x20000 + below(8) * 16);
+                }
+                let mut at = stack.words.len() - 1;
+                stack.words[at] = addresses[0];
+                for pc in &addresses[1..] {
+                    at -= words(*pc);
+                    stack.words[at] = *pc;
+                }
+                let innermost = Frame {
+                    slot: stack.base() + at * WORD,
+                    pc: addresses[addresses.len() - 1],
+                    fp: Fp::default(),
+                };
+                // SAFETY: the frames are made of live memory, with the rules above.
+                let quick = unsafe { cache.quick(frames.as_mut_ptr(), frames.len(), innermost, |pc| Some(rule(pc))) };
+                // SAFETY: as above.
+                let capture = unsafe { cache.capture(&mut frames, innermost, rule) }.unwrap();
+                match quick {
+                    Some(quick) => {
+                        let found = (quick.pop, quick.first, quick.shared);
+                        assert_eq!(found, (capture.pop, capture.first, capture.shared));
+                        near += 1;
+                    }
+                    None => far += 1,
+                }
+                assert!(!capture.truncated && capture.cacheable);
+                mirror.truncate(if capture.reset { 0 } else { mirror.len() - capture.pop });
+                mirror.extend(frames[capture.first..].iter().map(Frame::return_address));
+                cache.keep(&mut frames, &capture);
+                let innermost = |stack: &[usize]| stack.iter().rev().take(depth).copied().collect::<Vec<_>>();
+                assert_eq!(innermost(&mirror), innermost(&addresses));
+                assert!(addresses.len() >= depth || mirror == addresses);
+                stale += u32::from(mirror != addresses);
+            }
+            // All three happen; a single frame is always certain.
+            let seen = near > 500 && (far > 10 || depth == 1) && stale > 100;
+            assert!(cfg!(miri) || seen, "{depth}: {near} {far} {stale}");
+        }
+    }
+
+    #[test]
     fn outside_its_own_stack_nothing_is_kept() {
         let mut stack = Stack::new(8);
-        let mut cache = StackCache::new(4096, 8192);
+        let mut cache = StackCache::new(4096, 8192, usize::MAX);
         let mut frames = vec![Frame::default(); 64];
         let innermost = stack.set(&[0x10000, 0x20000, 0x30000]);
         for _ in 0..2 {
@@ -478,7 +668,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_an_overflow_and_changes_nothing() {
         let mut stack = Stack::new(16);
-        let cache = StackCache::new(stack.base(), stack.high());
+        let cache = StackCache::new(stack.base(), stack.high(), usize::MAX);
         let mut frames = vec![Frame::default(); 4];
         let innermost = stack.set(&[0x10000, 2 << 16, 3 << 16, 4 << 16, 5 << 16, 6 << 16]);
         // SAFETY: as above.

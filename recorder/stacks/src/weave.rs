@@ -170,11 +170,18 @@ impl Weave {
     /// Number of outermost strands, of the first `count`, that the chain from `innermost` outwards still goes through, and whose frames hold what they held.
     ///
     /// Only live frames are read: each is the innermost one, or its caller's by the words just compared. (The processor need not wait for one to read the next.)
+    /// Where `depth` of them hold, those further out are taken to do so: only so many innermost frames of the stack are wanted.
     ///
     /// # Safety
     /// `innermost` must be 0 or the innermost frame of a chain that stays as it is during the call.
     #[inline(always)]
-    pub unsafe fn standing(strands: &[Strand], mut count: usize, innermost: usize, links: &Links) -> usize {
+    pub unsafe fn standing(
+        strands: &[Strand],
+        mut count: usize,
+        innermost: usize,
+        links: &Links,
+        depth: usize,
+    ) -> usize {
         let mut frame = innermost;
         for _ in 0..MOST_FRAMES {
             if frame == 0 || count == 0 {
@@ -200,6 +207,9 @@ impl Weave {
             let mut standing = found + 1;
             let mut at = found + 1;
             let broken = loop {
+                if standing - at >= depth {
+                    break false;
+                }
                 let Some(strand) = at.checked_sub(1).and_then(|index| strands.get(index)) else {
                     break false;
                 };
@@ -471,6 +481,7 @@ pub fn push_outer(strands: &mut [Strand], first: &mut usize, list: usize, strand
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::walk::WORD;
     use std::vec;
     use std::vec::Vec;
 
@@ -651,6 +662,45 @@ mod tests {
                 assert_eq!(stack, expected(&new), "round {round}, keyed {keyed}");
                 old = new;
             }
+        }
+    }
+
+    #[test]
+    fn a_chain_is_compared_from_the_inside_as_far_as_it_is_wanted() {
+        const FRAMES: usize = 12;
+        let links = Links {
+            previous: 0,
+            instruction: WORD,
+            instruction_mask: usize::MAX,
+            code: 2 * WORD,
+            code_mask: usize::MAX,
+        };
+        for (depth, changed) in (1..=FRAMES + 1).flat_map(|depth| (0..=FRAMES).map(move |changed| (depth, changed))) {
+            let mut chain = vec![[0usize; 3]; FRAMES];
+            let base = chain.as_mut_ptr();
+            let frame = |index: usize| base.wrapping_add(index) as usize;
+            for index in 0..FRAMES {
+                let previous = if index == 0 { 0 } else { frame(index - 1) };
+                // SAFETY: within the memory, through the pointer that the frames' addresses are made of; here and below.
+                unsafe { *base.add(index) = [previous, 100 + index, 7] };
+            }
+            let strand = |index| {
+                // SAFETY: as above.
+                let strand = unsafe { links.read(frame(index)) };
+                Strand {
+                    outer: strand.previous,
+                    ..strand
+                }
+            };
+            let strands: Vec<Strand> = (0..FRAMES).map(strand).collect();
+            if changed < FRAMES {
+                // SAFETY: as above.
+                unsafe { (*base.add(changed))[1] += 1 };
+            }
+            // SAFETY: as above.
+            let standing = unsafe { Weave::standing(&strands, FRAMES, frame(FRAMES - 1), &links, depth) };
+            let seen = changed < FRAMES && FRAMES - changed <= depth;
+            assert_eq!(standing, if seen { changed } else { FRAMES }, "{depth} {changed}");
         }
     }
 

@@ -45,6 +45,8 @@ pub struct Scribe<H> {
     pub lost: u64,
     /// Innermost frames of a stack that are written.
     pub depth: usize,
+    /// Nodes of the generation in force that an earlier one had, too.
+    retold: usize,
     modules: Modules,
     frames: Frames,
     python: python::Known,
@@ -71,6 +73,7 @@ impl<H: Host> Scribe<H> {
             images: Images::default(),
             lost: 0,
             depth: usize::MAX,
+            retold: 0,
             modules: Modules::default(),
             frames: Frames::default(),
             python: python::Known::default(),
@@ -259,7 +262,7 @@ impl<H: Host> Scribe<H> {
     #[inline]
     fn stack(&mut self, stream: &mut Stream) -> Result<StackId, Overwritten> {
         self.pop_and_push(stream)?;
-        if let Some(node) = stream.stack.node(self.writer.generation()) {
+        if let Some(node) = stream.stack.node(self.writer.generation(), self.depth) {
             return Ok(node);
         }
         Ok(self.intern(stream))
@@ -269,13 +272,15 @@ impl<H: Host> Scribe<H> {
     pub fn begin_generation(&mut self) {
         self.writer.new_generation(&mut self.out);
         self.frames.clear();
+        self.retold = 0;
     }
 
     /// Finds the nodes of the frames that are new.
     fn intern(&mut self, stream: &mut Stream) -> StackId {
-        if self.writer.stacks_full() {
+        if self.writer.stacks_full(self.retold) {
             self.begin_generation();
         }
+        self.retold += stream.stack.retold(self.writer.generation());
         let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
             return StackId::ROOT;
         };

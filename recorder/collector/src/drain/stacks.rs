@@ -69,17 +69,34 @@ impl Stack {
         }
     }
 
-    /// The node of the whole stack, if it is known in this generation.
+    /// The node of the `depth` innermost frames, if it is known in this generation.
     #[inline]
-    pub fn node(&self, generation: u32) -> Option<StackId> {
+    pub fn node(&self, generation: u32, depth: usize) -> Option<StackId> {
         let last = self.frames.last()?;
-        (self.known == self.frames.len() && self.generation == generation).then_some(last.1)
+        let is_known = self.known == self.frames.len() && self.generation == generation;
+        // After a pop others are left out.
+        (is_known && self.skipped == self.skips(depth)).then_some(last.1)
+    }
+
+    #[inline]
+    fn skips(&self, depth: usize) -> usize {
+        self.frames.len().saturating_sub(depth)
+    }
+
+    /// Frames whose nodes were known in another generation, so that they have to be told again.
+    #[inline]
+    pub fn retold(&self, generation: u32) -> usize {
+        if self.generation == generation {
+            0
+        } else {
+            self.known - self.skipped.min(self.known)
+        }
     }
 
     /// Of the `depth` innermost frames those whose nodes are not known in this generation, and where to go on from.
     #[inline]
     pub fn unknown(&mut self, generation: u32, depth: usize) -> (Base, &mut [(u64, StackId)]) {
-        let skipped = self.frames.len().saturating_sub(depth);
+        let skipped = self.skips(depth);
         if self.generation != generation || self.skipped != skipped {
             self.generation = generation;
             self.skipped = skipped;
@@ -215,7 +232,7 @@ mod tests {
             frame.1 = StackId(index as u32 + 1);
         }
         stack.all_known();
-        assert_eq!(stack.node(0), Some(StackId(3)));
+        assert_eq!(stack.node(0, ALL), Some(StackId(3)));
         assert!(stack.pop(1));
         assert!(stack.push(9));
         let (base, unknown) = stack.unknown(0, ALL);
@@ -238,6 +255,16 @@ mod tests {
         let (base, unknown) = stack.unknown(0, 2);
         let addresses: Vec<u64> = unknown.iter().map(|frame| frame.0).collect();
         assert_eq!((base, addresses), (Base::Cut, vec![3, 4]));
+        stack.all_known();
+        assert!(stack.node(0, 2).is_some());
+        // A frame that was left out is the innermost now: its node was never asked for.
+        assert!(stack.pop(2));
+        assert_eq!(stack.node(0, 2), None);
+        let (base, unknown) = stack.unknown(0, 2);
+        assert_eq!((base, unknown.len()), (Base::Root, 2));
+        stack.all_known();
+        assert!(stack.push(3) && stack.push(4));
+        assert_eq!(stack.unknown(0, 2).1.len(), 2);
         stack.all_known();
         // One frame in the place of another: the cut is where it was.
         assert!(stack.pop(1) && stack.push(5));

@@ -246,6 +246,37 @@ fn stacks_follow_pops_and_pushes_also_of_events_that_carry_none() {
 }
 
 #[test]
+fn stacks_deeper_than_a_generation_holds_are_told_twice_at_most() {
+    let segment = segment(4, 4, 64);
+    let options = WriterOptions {
+        max_stacks: 5,
+        ..WriterOptions::default()
+    };
+    let (mut drain, host) = drain(segment, options);
+    let owner = process(&segment, 41, None, 0);
+    let mut one = Player::new(&segment, owner, 10);
+    one.module(2 * MS, "/lib/a", 0x1000, 0x9000);
+    one.entry(kind::ALLOC, flag::RESET, 3 * MS, &[1, 8], 0, &[0x1001]);
+    // A recursion that allocates at every step, and then a hundred times at its end.
+    let depth = 100;
+    for step in 1..depth {
+        one.entry(kind::ALLOC, 0, 3 * MS + step, &[1 + step, 8], 0, &[0x1001 + step]);
+    }
+    for step in depth..2 * depth {
+        one.entry(kind::ALLOC, 0, 3 * MS + step, &[1 + step, 8], 1, &[0x1001 + step]);
+    }
+    host.0.now.set(20 * MS);
+    drain.round();
+    let tape = finish(drain);
+    for (event, frames) in [(0, 1), (50, 51), (99, 100), (150, 100), (199, 100)] {
+        assert_eq!(tape.frames(event).len(), frames, "{event}");
+        assert_eq!(tape.frames(event).first(), Some(&native(0, 1 + event as u64)));
+    }
+    let generations = tape.generations.last().unwrap().1;
+    assert!((2..20).contains(&generations), "{generations}");
+}
+
+#[test]
 fn a_module_at_the_place_of_another_gives_new_stacks_to_the_same_addresses() {
     let segment = segment(4, 4, 16);
     let (mut drain, host) = drain(segment, WriterOptions::default());

@@ -218,6 +218,7 @@ fn segment(args: &RecordArgs) -> Result<(OwnedFd, Segment), Failure> {
         stack_mode: args.stacks.mode(),
         on_full_drop: args.on_full == OnFull::Drop,
         check_stacks: args.check_stacks,
+        depth: args.depth.unwrap_or(0),
         min_size: args.min_size,
         sample_bytes: args.sample.unwrap_or(0),
         ..Options::default()

@@ -99,7 +99,7 @@ pub fn take(writer: Writer, interpreter: &Interpreter, capture: Capture) -> Resu
     own.view.frames_epoch = frames_epoch;
     let walk = Walk::begin(layout, state);
     // SAFETY: the chain of this thread.
-    let standing = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };
+    let standing = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links, own.cache.depth()) };
     let mut fresh = Fresh {
         shared: standing,
         first: own.strands.len(),
@@ -136,7 +136,7 @@ pub fn known(interpreter: &Interpreter, own: &mut Woven<'_>, capture: Capture) -
     let within = own.weave.within(own.strands, &natives, |pc| interpreter.evaluates(pc));
     let walk = Walk::begin(layout, own.view.state);
     // SAFETY: the chain of this thread.
-    let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links) };
+    let shared = unsafe { Weave::standing(own.strands, within, walk.frame, &layout.links, own.cache.depth()) };
     let joined = shared.checked_sub(1).and_then(|index| own.strands.get(index));
     let joins = joined.map_or(0, |strand| strand.frame);
     let mut fresh = Fresh {
@@ -153,17 +153,19 @@ pub fn known(interpreter: &Interpreter, own: &mut Woven<'_>, capture: Capture) -
     Some((fresh, false))
 }
 
-/// Walks the whole chain: whether it is what the list is about to become.
+/// Walks the whole chain: whether it is what the list is about to become, in as many of its innermost frames as are wanted.
 #[cold]
 pub fn is_whole(writer: Writer, interpreter: &Interpreter, fresh: Fresh) -> bool {
     // SAFETY: this thread's own state.
     let own = unsafe { (*writer.thread).woven() };
     let expected = own.strands[..fresh.shared].iter().chain(&own.strands[fresh.first..]);
-    let mut expected = expected.rev();
+    let depth = own.cache.depth();
+    let mut expected = expected.rev().take(depth);
+    let mut seen = 0;
     let layout = &interpreter.layout;
     let mut frame = Walk::begin(layout, own.view.state()).frame;
     for _ in 0..MOST_FRAMES {
-        if frame == 0 {
+        if frame == 0 || seen == depth {
             break;
         }
         // SAFETY: a frame of this thread's chain.
@@ -176,6 +178,7 @@ pub fn is_whole(writer: Writer, interpreter: &Interpreter, fresh: Fresh) -> bool
             if !same {
                 return false;
             }
+            seen += 1;
         }
         frame = strand.previous;
     }
