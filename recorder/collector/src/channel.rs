@@ -39,6 +39,8 @@ pub struct Summary {
     pub lost_processes: u64,
     /// Process images that were recorded.
     pub images: u32,
+    /// Frames of the deepest stack of which all were compared at every event.
+    pub deepest: u64,
     /// Mismatches found by `--check-stacks`.
     pub mismatches: Option<u64>,
     /// Why the tape is not complete.

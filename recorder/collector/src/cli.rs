@@ -27,7 +27,7 @@ pub struct RecordArgs {
     /// How stacks are taken
     #[arg(long, value_name = "HOW", default_value = "dwarf", env = "HEAPTAPE_STACKS")]
     pub stacks: Stacks,
-    /// Keep only the N innermost frames of a stack [default: all]
+    /// Keep only the N innermost frames of a stack, and compare no more of them at each event, which makes very deep stacks cheap [default: all]
     #[arg(long, value_name = "N", env = "HEAPTAPE_DEPTH")]
     pub depth: Option<u32>,
     /// Do not record blocks smaller than this

@@ -4,6 +4,9 @@ use crate::channel::Summary;
 use std::fmt::Write;
 use std::path::Path;
 
+/// Stacks of so many frames cost more than all else, since each event compares all of them.
+const DEEP: u64 = 4096;
+
 /// One line about a recording that is complete, or about what is missing from it.
 pub fn line(summary: &Summary, tape: &Path) -> String {
     let mut line = format!("heaptape: {} events, {}", grouped(summary.events), size(summary.bytes));
@@ -20,6 +23,13 @@ pub fn line(summary: &Summary, tape: &Path) -> String {
     }
     if let Some(mismatches) = summary.mismatches {
         let _ = write!(line, ", {} stacks differed", grouped(mismatches));
+    }
+    if summary.deepest >= DEEP {
+        let deepest = grouped(summary.deepest);
+        let _ = write!(
+            line,
+            "; stacks of up to {deepest} frames, which every event compares: --depth N compares and keeps N"
+        );
     }
     if let Some(error) = &summary.error {
         let _ = write!(
@@ -110,6 +120,11 @@ mod tests {
             "heaptape: 1,234,567 events, 3.0 MiB, 2.55 bytes per event, 0 lost; next: heaptape timeline a.tape"
         );
         assert!(line(&summary, Path::new("-")).ends_with("0 lost"));
+        let deep = Summary {
+            deepest: 100_000,
+            ..summary.clone()
+        };
+        assert!(line(&deep, Path::new("-")).contains("0 lost; stacks of up to 100,000 frames"));
         let broken = Summary {
             error: Some("No space left on device".into()),
             lost: 1000,

@@ -502,6 +502,7 @@ impl<H: Host, S: Sink> Collector<H, S> {
             lost: self.drain.scribe.lost + self.output.dropped(),
             lost_processes: totals.lost_processes,
             images: self.drain.scribe.images.seen(),
+            deepest: self.drain.scribe.deepest() as u64,
             mismatches: self.check_stacks.then_some(totals.mismatches),
             error: self.error(),
             note: None,

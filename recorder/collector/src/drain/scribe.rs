@@ -47,6 +47,8 @@ pub struct Scribe<H> {
     pub depth: usize,
     /// Nodes of the generation in force that an earlier one had, too.
     retold: usize,
+    /// Frames of the deepest stack so far.
+    deepest: usize,
     modules: Modules,
     frames: Frames,
     python: python::Known,
@@ -74,6 +76,7 @@ impl<H: Host> Scribe<H> {
             lost: 0,
             depth: usize::MAX,
             retold: 0,
+            deepest: 0,
             modules: Modules::default(),
             frames: Frames::default(),
             python: python::Known::default(),
@@ -268,6 +271,15 @@ impl<H: Host> Scribe<H> {
         Ok(self.intern(stream))
     }
 
+    /// Frames of the deepest stack so far, if all of a stack is kept; otherwise 0.
+    pub fn deepest(&self) -> usize {
+        if self.depth == usize::MAX {
+            self.deepest
+        } else {
+            0
+        }
+    }
+
     /// Seals what is pending. All stacks are found anew, each when it is next used.
     pub fn begin_generation(&mut self) {
         self.writer.new_generation(&mut self.out);
@@ -281,6 +293,7 @@ impl<H: Host> Scribe<H> {
             self.begin_generation();
         }
         self.retold += stream.stack.retold(self.writer.generation());
+        self.deepest = self.deepest.max(stream.stack.depth());
         let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
             return StackId::ROOT;
         };

@@ -83,6 +83,12 @@ impl Stack {
         self.frames.len().saturating_sub(depth)
     }
 
+    /// Number of frames.
+    #[inline]
+    pub fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Frames whose nodes were known in another generation, so that they have to be told again.
     #[inline]
     pub fn retold(&self, generation: u32) -> usize {
