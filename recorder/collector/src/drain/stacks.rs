@@ -6,8 +6,8 @@
 use crate::modules::SpaceId;
 use heaptape_format::{FrameId, StackId};
 
-/// More frames than this in one stack are not believed.
-pub const MOST_FRAMES: usize = 1 << 20;
+/// More frames than this in one stack are not believed: the library has memory for fewer.
+pub const MOST_FRAMES: usize = 1 << 22;
 
 /// What the frames that are to be looked up stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
