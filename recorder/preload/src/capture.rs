@@ -163,7 +163,7 @@ impl Writer {
             Ok(None) => self.take_native(capture, innermost),
             Ok(Some(plan)) => {
                 let own = self.own().woven();
-                let usual = plan.push <= MOST_INLINE && plan.pop <= u16::MAX as usize;
+                let usual = plan.push <= MOST_INLINE && plan.pop <= Head::MOST_POPPED;
                 if !usual || capture.truncated || self.recording.options.check_stacks {
                     return self.unusual_woven(plan, innermost);
                 }
@@ -195,7 +195,7 @@ impl Writer {
     fn take_native(self, capture: Capture, innermost: Frame) -> Stack {
         let frames = self.own().stack().1;
         let push = frames.len() - capture.first;
-        let usual = push <= MOST_INLINE && capture.pop <= u16::MAX as usize;
+        let usual = push <= MOST_INLINE && capture.pop <= Head::MOST_POPPED;
         if !usual || capture.truncated || self.recording.options.check_stacks {
             return self.unusual(capture, innermost);
         }
@@ -223,7 +223,7 @@ impl Writer {
             }
         }
         let flags = self.flags(&plan.native);
-        if plan.push <= MOST_INLINE && plan.pop <= u16::MAX as usize {
+        if plan.push <= MOST_INLINE && plan.pop <= Head::MOST_POPPED {
             return Stack {
                 first: core::ptr::null(),
                 push: plan.push as u16,
@@ -253,7 +253,7 @@ impl Writer {
         let (cache, frames) = self.own().stack();
         let flags = self.flags(&capture);
         let fresh = &frames[capture.first..];
-        if fresh.len() <= MOST_INLINE && capture.pop <= u16::MAX as usize {
+        if fresh.len() <= MOST_INLINE && capture.pop <= Head::MOST_POPPED {
             let (push, pop) = (fresh.len() as u16, capture.pop as u16);
             return Stack {
                 first: fresh.as_ptr(),
@@ -340,7 +340,7 @@ impl Writer {
     fn send_ahead(self, mut pop: usize, mut flags: u16, push: usize, mut frames: impl Iterator<Item = u64>) -> bool {
         let mut sent = 0;
         while pop > 0 || sent < push {
-            let part = pop.min(u16::MAX as usize);
+            let part = pop.min(Head::MOST_POPPED);
             pop -= part;
             let count = if pop > 0 { 0 } else { MOST_INLINE.min(push - sent) };
             let Some(room) = self.room(2 + count) else { return false };

@@ -20,9 +20,6 @@ use heaptape_shm::ThreadSlot;
 /// Frames that an entry of this way may push.
 pub const MOST_FRAMES: usize = 64;
 
-/// Frames that an entry may pop.
-pub const MOST_POPPED: usize = u16::MAX as usize;
-
 /// A thread for which the quick way is open.
 pub struct Writer {
     local: &'static Local,
@@ -116,7 +113,7 @@ fn write_allocation(writer: &mut Writer, api: u8, block: u64, size: u64, site: S
     // SAFETY: the site is the live frame of the hook's caller; the memory is the list's.
     let stack = unsafe { cache.quick(frames, capacity, innermost, |address| rules.known(address)) }?;
     let push = capacity - stack.first;
-    if push > MOST_FRAMES || stack.pop > MOST_POPPED {
+    if push > MOST_FRAMES || stack.pop > Head::MOST_POPPED {
         return None;
     }
     let words = 4 + push;

@@ -154,6 +154,9 @@ pub struct Head {
 }
 
 impl Head {
+    /// Frames that one entry can drop; more of them take several.
+    pub const MOST_POPPED: usize = u16::MAX as usize;
+
     /// As a word.
     #[inline]
     pub const fn pack(self) -> u64 {

@@ -54,7 +54,7 @@ pub struct Quick {
 }
 
 /// The list of one thread. The memory for the frames is handed in at each call, and must be the same as long as it is not [`StackCache::forget`]-ed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct StackCache {
     count: usize,
     low: usize,

@@ -292,12 +292,12 @@ impl<H: Host> Scribe<H> {
         if self.writer.stacks_full(self.retold) {
             self.begin_generation();
         }
-        self.retold += stream.stack.retold(self.writer.generation());
         self.deepest = self.deepest.max(stream.stack.depth());
         let Some(mut space) = self.images.get(stream.image).map(|image| image.space.id()) else {
             return StackId::ROOT;
         };
         let generation = self.writer.generation();
+        self.retold += stream.stack.retold(generation);
         let (base, unknown) = stream.stack.unknown(generation, self.depth);
         let mut node = match base {
             Base::Node(node) => node,

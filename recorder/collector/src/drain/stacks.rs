@@ -95,7 +95,7 @@ impl Stack {
         if self.generation == generation {
             0
         } else {
-            self.known - self.skipped.min(self.known)
+            self.known.saturating_sub(self.skipped)
         }
     }
 

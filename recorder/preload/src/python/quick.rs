@@ -5,7 +5,7 @@
 
 use super::{frames, interpreter, types, Interpreter};
 use crate::event::Site;
-use crate::quick::{self, store, Writer, MOST_FRAMES, MOST_POPPED};
+use crate::quick::{self, store, Writer, MOST_FRAMES};
 use crate::stack::Rules;
 use heaptape_shm::entry::{kind, Head};
 use heaptape_stacks::weave::Natives;
@@ -74,7 +74,7 @@ fn write(
         own.weave
             .plan(natives, own.strands, fresh, before, |pc| interpreter.evaluates(pc))
     };
-    if plan.push > MOST_FRAMES || plan.pop > MOST_POPPED {
+    if plan.push > MOST_FRAMES || plan.pop > Head::MOST_POPPED {
         return None;
     }
     let words = 4 + plan.push;
