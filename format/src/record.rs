@@ -43,6 +43,13 @@ pub struct Options {
     pub min_size: Bytes,
 }
 
+impl Options {
+    /// Whether some blocks were left out.
+    pub fn is_partial(&self) -> bool {
+        self.sample_bytes.is_some() || self.min_size.get() > 0
+    }
+}
+
 /// How stacks were taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StackMode {

@@ -76,6 +76,7 @@ int main(void) {
     SHOW(PyASCIIObject, length);
     SHOW(PyASCIIObject, state);
     SHOW(PyTypeObject, tp_name);
+    SHOW(PyTypeObject, tp_basicsize);
     SHOW(PyTypeObject, tp_flags);
     SHOW(PyTypeObject, tp_base);
     SHOW(PyTypeObject, tp_dict);

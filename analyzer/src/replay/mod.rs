@@ -126,6 +126,10 @@ pub(crate) fn replay_within(
     let peak = peak.finish().filter(|_| rows.overflow == 0);
     let rows = rows.finish();
     let matched = matcher.finish(&rows, &catalog, &mut counters);
+    if catalog.header.options.is_partial() {
+        // Who knows what lay there since.
+        counters.unknown_frees += std::mem::take(&mut counters.double_frees);
+    }
     counters.allocations = rows.len() as u64;
     if let Some(folded) = &catalog.folded {
         counters.allocations = counters

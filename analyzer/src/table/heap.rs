@@ -41,7 +41,7 @@ pub struct Counters {
     pub bytes_allocated: u128,
     /// Frees of a block that had been freed already.
     pub double_frees: u64,
-    /// Frees of an address at which no block was ever seen.
+    /// Frees of an address at which no block was ever seen; where not all blocks were recorded, at which none was alive.
     pub unknown_frees: u64,
     /// Blocks whose free was not seen: another block was born at their address.
     pub lost_frees: u64,

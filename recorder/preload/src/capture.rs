@@ -60,12 +60,11 @@ impl Stack {
     fn walk(writer: Writer, site: Site) -> Stack {
         #[cfg(heaptape_panic = "here")]
         crate::panic_on_purpose();
-        let mode = writer.recording.options.stack_mode;
-        if mode == StackMode::None {
-            return Stack::NONE;
-        }
         if modules::changed() && !modules::note_caller(site.caller()) {
             writer.refresh_modules();
+        }
+        if writer.recording.options.stack_mode == StackMode::None {
+            return Stack::NONE;
         }
         let innermost = site.frame();
         if writer.recording.options.check_stacks {

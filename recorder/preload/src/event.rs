@@ -9,7 +9,7 @@ use crate::life::{self, Recording};
 use crate::modules;
 use crate::python::domains;
 use crate::real;
-use crate::sample;
+use crate::selection;
 use crate::stack;
 use crate::thread::{self, Doing, Level, Local, Thread, LEVELS};
 use crate::{arch, sys};
@@ -346,15 +346,12 @@ impl Writer {
         call: impl FnOnce() -> T,
         outcome: impl FnOnce(&T) -> Outcome,
     ) -> (T, bool) {
-        let Change { old, size } = change;
-        let known = sample::dies(&self.recording, old);
-        let wanted = sample::wants(&self.recording, size);
-        if !known && !wanted {
-            self.end();
-            let result = call();
-            outcome(&result);
-            return (result, false);
-        }
+        let Change {
+            old,
+            size,
+            known,
+            wanted,
+        } = change;
         let stack = Stack::take(self, site);
         let room = self.room(6 + stack.push as usize);
         let before = self.stamp();
@@ -364,12 +361,12 @@ impl Writer {
         match (room, outcome(&result)) {
             (_, Outcome::Nothing) => {
                 if known {
-                    sample::born(&self.recording, old);
+                    selection::born(&self.recording, old);
                 }
             }
             (None, _) => {}
             (Some(room), Outcome::Moved { new }) if wanted => {
-                sample::born(&self.recording, new);
+                selection::born(&self.recording, new);
                 let fixed = if known {
                     let mut head = stack.head(kind::REALLOC, api);
                     head.flags |= flags;
@@ -448,19 +445,30 @@ impl Writer {
     }
 }
 
-/// What a `realloc` was asked for.
+/// What a `realloc` was asked for, of which something is to be recorded.
 #[derive(Clone, Copy)]
 pub struct Change {
     /// The block.
     old: u64,
     /// The bytes that it is to have.
     size: u64,
+    /// The end of the old block is to be recorded.
+    known: bool,
+    /// The beginning of the new one is.
+    wanted: bool,
 }
 
 impl Change {
-    /// Of this block to this many bytes.
-    pub const fn of(old: u64, size: u64) -> Change {
-        Change { old, size }
+    /// Of this block to this many bytes, which is about to come. `None`: nothing of it is to be recorded.
+    #[inline(always)]
+    pub fn of(recording: &Recording, old: u64, size: u64) -> Option<Change> {
+        let (known, wanted) = (selection::dies(recording, old), selection::wants(recording, size));
+        (known || wanted).then_some(Change {
+            old,
+            size,
+            known,
+            wanted,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::python::domains::{self, Mapping};
 use crate::python::types;
 use crate::quick;
 use crate::real;
-use crate::sample;
+use crate::selection;
 use crate::thread::Doing;
 use crate::{api, arch, sys};
 use heaptape_shm::entry::{api as number, kind, map_api, note};
@@ -86,7 +86,7 @@ fn allocated(api: u8, block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
-    if quick::allocated(api, block as u64, size as u64, site) {
+    if quick::allocated::<false>(api, block as u64, size as u64, site) {
         return;
     }
     allocated_at_length(api, block, size, site);
@@ -102,11 +102,14 @@ fn allocated_at_length(api: u8, block: Block, size: usize, site: Site) {
         domains::look_again();
     }
     let Some(recording) = life::recording_now() else { return };
-    if (size as u64) < recording.options.min_size || !sample::wants(&recording, size as u64) {
+    if !selection::wants(&recording, size as u64) {
         return;
     }
+    if quick::allocated::<true>(api, block as u64, size as u64, site) {
+        return selection::born(&recording, block as u64);
+    }
     if let Some(writer) = event::begin(recording, site) {
-        sample::born(&recording, block as u64);
+        selection::born(&recording, block as u64);
         writer.event(kind::ALLOC, api, [block as u64, size as u64], site);
     }
 }
@@ -114,7 +117,7 @@ fn allocated_at_length(api: u8, block: Block, size: usize, site: Site) {
 /// Records that a block is about to be freed.
 #[inline(always)]
 fn freeing(block: Block, site: Site) {
-    if !block.is_null() && !quick::freeing(block as u64, site) {
+    if !block.is_null() && !quick::freeing::<false>(block as u64, site) {
         freeing_at_length(block, site);
     }
 }
@@ -125,9 +128,12 @@ fn freeing_at_length(block: Block, site: Site) {
         return;
     }
     modules::note_caller(site.caller());
-    let Some(recording) = life::recording_now().filter(|recording| sample::dies(recording, block as u64)) else {
+    let Some(recording) = life::recording_now().filter(|recording| selection::dies(recording, block as u64)) else {
         return;
     };
+    if quick::freeing::<true>(block as u64, site) {
+        return;
+    }
     if let Some(writer) = event::begin(recording, site) {
         writer.bare_event(kind::FREE, 0, [block as u64]);
     }
@@ -214,21 +220,24 @@ unsafe fn reallocated(api: u8, old: Block, size: usize, site: Site, real: impl F
     } else {
         life::recording_now()
     };
-    match recording.and_then(|recording| event::begin(recording, site)) {
-        None => call(),
-        Some(writer) => {
-            let change = Change::of(old as u64, size as u64);
-            let (block, _) = writer.around(api, 0, site, change, call, |block| match (block.is_null(), size) {
-                // glibc frees then, and so does everyone who returns NULL for no bytes.
-                (true, 0) => Outcome::Freed,
-                (true, _) => {
-                    event::failed();
-                    Outcome::Nothing
-                }
-                (false, _) => Outcome::Moved { new: *block as u64 },
-            });
-            block
+    let outcome = |block: &Block| match (block.is_null(), size) {
+        // glibc frees then, and so does everyone who returns NULL for no bytes.
+        (true, 0) => Outcome::Freed,
+        (true, _) => {
+            event::failed();
+            Outcome::Nothing
         }
+        (false, _) => Outcome::Moved { new: *block as u64 },
+    };
+    let Some(recording) = recording else { return call() };
+    let Some(change) = Change::of(&recording, old as u64, size as u64) else {
+        let block = call();
+        outcome(&block);
+        return block;
+    };
+    match event::begin(recording, site) {
+        None => call(),
+        Some(writer) => writer.around(api, 0, site, change, call, outcome).0,
     }
 }
 

@@ -20,7 +20,7 @@ mod modules;
 mod python;
 mod quick;
 mod real;
-mod sample;
+mod selection;
 mod spawn;
 mod stack;
 mod sys;

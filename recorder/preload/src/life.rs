@@ -9,7 +9,7 @@
 //! `READY` with [`Page::on`] set is the fast path: one load tells a thread that it may record, and that it has not been forked since.
 #![allow(unsafe_code)]
 
-use crate::{arch, event, modules, python, real, sample, spawn, stack, sys, thread};
+use crate::{arch, event, modules, python, real, selection, spawn, stack, sys, thread};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -122,15 +122,35 @@ pub fn attached() -> Option<Recording> {
 /// The recording, if events are to be recorded now.
 #[inline(always)]
 pub fn recording_now() -> Option<Recording> {
-    let recording = attached()?;
-    (recording.segment.control().state.load(Ordering::Relaxed) == State::Recording as u32).then_some(recording)
+    going_on().and_then(|(recording, now)| now.then_some(recording))
 }
 
-/// Whether several threads record, and whether events are to be recorded now, if the quick way is open for a thread that was let in under this number.
+/// The recording, unless it has ended, and whether events are to be recorded now.
 #[inline(always)]
-pub fn quick(number: u32) -> Option<(bool, bool)> {
+pub fn going_on() -> Option<(Recording, bool)> {
+    const NOW: u32 = State::Recording as u32;
+    const PAUSED: u32 = State::Paused as u32;
+    let recording = attached()?;
+    match recording.segment.control().state.load(Ordering::Relaxed) {
+        NOW => Some((recording, true)),
+        PAUSED => Some((recording, false)),
+        _ => None,
+    }
+}
+
+/// In the numbers of processes that do not record all blocks.
+const PARTIAL: u32 = 1 << 31;
+
+/// Whether several threads record, and whether events are to be recorded now, if the quick way is open for a thread that was let in under this number. Where not all
+/// blocks are recorded it is open to those only that are (`SELECTED`).
+#[inline(always)]
+pub fn quick<const SELECTED: bool>(number: u32) -> Option<(bool, bool)> {
     let page = PAGE.load(Ordering::Relaxed);
-    if number == 0 {
+    let open = match SELECTED {
+        true => number & PARTIAL != 0,
+        false => number as i32 > 0,
+    };
+    if !open {
         return None;
     }
     // SAFETY: a number other than 0 was given by `Recording::quick`, after the page was published; it is never unmapped.
@@ -303,7 +323,7 @@ fn map(path: *const u8) -> Option<&'static Page> {
     if page.is_null()
         || !thread::prepare()
         || !stack::prepare(options.stack_mode == StackMode::None)
-        || !sample::prepare(options.sample_bytes)
+        || !selection::prepare(&options)
     {
         return None;
     }
@@ -353,12 +373,9 @@ fn register(page: &'static Page, forked_from: u32, stamp: u64) -> Option<Recordi
     page.threads.store(0, Ordering::Relaxed);
     PARENT_SLOT.store(slot, Ordering::Relaxed);
     let options = &recording.options;
-    let quick = options.stack_mode != StackMode::None
-        && !options.check_stacks
-        && options.min_size == 0
-        && options.sample_bytes == 0;
-    if quick && !real::is_foreign() {
-        page.quick.store(generation(), Ordering::Relaxed);
+    if !options.check_stacks && !real::is_foreign() {
+        let partial = if selection::is_partial(options) { PARTIAL } else { 0 };
+        page.quick.store(generation() | partial, Ordering::Relaxed);
     }
     page.on.store(ON, Ordering::Release);
     event::process_note(recording, forked_from != NONE);

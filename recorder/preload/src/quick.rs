@@ -33,9 +33,9 @@ pub struct Writer {
 
 /// Begins an event. `None`: not this way.
 #[inline(always)]
-pub fn begin(site: Site) -> Option<Writer> {
+pub fn begin<const SELECTED: bool>(site: Site) -> Option<Writer> {
     let local = arch::local();
-    let (several, recording) = life::quick(local.quick.get())?;
+    let (several, recording) = life::quick::<SELECTED>(local.quick.get())?;
     if local.doing.get() != Doing::Nothing || modules::is_loader(site.caller()) || modules::changed() || !recording {
         return None;
     }
@@ -94,11 +94,13 @@ pub fn store(room: &[AtomicU64], at: usize, word: u64) {
 
 /// Records a new block. `false`: not done.
 #[inline(always)]
-pub fn allocated(api: u8, block: u64, size: u64, site: Site) -> bool {
+pub fn allocated<const SELECTED: bool>(api: u8, block: u64, size: u64, site: Site) -> bool {
     if python::interpreter().is_some() {
-        return python::quick::allocated(api, block, size, site, false, false);
+        return python::quick::allocated::<SELECTED>(api, block, size, site, false, false);
     }
-    let Some(mut writer) = begin(site) else { return false };
+    let Some(mut writer) = begin::<SELECTED>(site) else {
+        return false;
+    };
     let done = write_allocation(&mut writer, api, block, size, site).is_some();
     writer.end();
     done
@@ -142,8 +144,10 @@ fn write_allocation(writer: &mut Writer, api: u8, block: u64, size: u64, site: S
 
 /// Records that a block is about to be freed. `false`: not done.
 #[inline(always)]
-pub fn freeing(block: u64, site: Site) -> bool {
-    let Some(mut writer) = begin(site) else { return false };
+pub fn freeing<const SELECTED: bool>(block: u64, site: Site) -> bool {
+    let Some(mut writer) = begin::<SELECTED>(site) else {
+        return false;
+    };
     let done = writer.free(block, 0).is_some();
     writer.end();
     done

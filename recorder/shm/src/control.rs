@@ -161,11 +161,12 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Innermost frames of a stack that must be right.
+    /// Innermost frames of a stack that are wanted, and must be right.
     pub fn depth(&self) -> usize {
-        match self.depth {
-            0 => usize::MAX,
-            depth => depth as usize,
+        match (self.stack_mode, self.depth) {
+            (StackMode::None, _) => 0,
+            (_, 0) => usize::MAX,
+            (_, depth) => depth as usize,
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct Quick {
     pub pop: usize,
     /// Index of the first new frame in the memory given; the new frames reach to its end, outermost first.
     pub first: usize,
-    /// Outermost frames of the list that stay; not 0.
+    /// Outermost frames of the list that stay; not 0, unless no frames are wanted.
     pub shared: usize,
 }
 
@@ -80,7 +80,7 @@ impl Standing {
 }
 
 impl StackCache {
-    /// A list for a thread whose stack lies in `low..high`, of which so many innermost frames are wanted.
+    /// A list for a thread whose stack lies in `low..high`, of which so many innermost frames are wanted, perhaps none.
     pub const fn new(low: usize, high: usize, depth: usize) -> StackCache {
         StackCache {
             count: 0,
@@ -294,9 +294,17 @@ impl StackCache {
         rule: impl Fn(usize) -> Option<Rule>,
     ) -> Option<Quick> {
         let behind = frames.wrapping_add(capacity);
+        if standing == frames {
+            // There is nothing to meet, unless nothing is wanted.
+            return (self.depth == 0).then_some(Quick {
+                pop: 0,
+                first: capacity,
+                shared: 0,
+            });
+        }
         // The same call in the same frame, once more.
         // SAFETY: as above.
-        let (join, first) = if standing > frames && unsafe { *standing.sub(1) } == innermost {
+        let (join, first) = if unsafe { *standing.sub(1) } == innermost {
             (standing, behind)
         } else {
             // SAFETY: the caller's promise.
@@ -649,6 +657,23 @@ mod tests {
             // All three happen; a single frame is always certain.
             let seen = near > 500 && (far > 10 || depth == 1) && stale > 100;
             assert!(cfg!(miri) || seen, "{depth}: {near} {far} {stale}");
+        }
+    }
+
+    #[test]
+    fn where_no_frames_are_wanted_every_stack_is_empty() {
+        let mut stack = Stack::new(16);
+        let mut cache = StackCache::new(stack.base(), stack.high(), 0);
+        let mut frames = vec![Frame::default(); 8];
+        for addresses in [&[0x10000, 0x20000][..], &[0x10000, 0x20000, 0x30000]] {
+            let innermost = stack.set(addresses);
+            let known = |_| unreachable!("no frame is walked");
+            // SAFETY: the memory of the list.
+            let quick = unsafe { cache.quick(frames.as_mut_ptr(), frames.len(), innermost, known) }.unwrap();
+            assert_eq!((quick.pop, quick.first, quick.shared), (0, frames.len(), 0));
+            // SAFETY: as above.
+            unsafe { cache.keep_quick(frames.as_mut_ptr(), frames.len(), quick) };
+            assert!(cache.list(&frames).is_empty());
         }
     }
 

@@ -107,6 +107,16 @@ pub struct Fresh {
     pub first: usize,
 }
 
+impl Fresh {
+    /// No strands, old or new.
+    pub const fn none(strands: &[Strand]) -> Fresh {
+        Fresh {
+            shared: 0,
+            first: strands.len(),
+        }
+    }
+}
+
 /// How the whole stack differs from the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {

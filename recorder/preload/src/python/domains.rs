@@ -8,12 +8,12 @@
 #![allow(unsafe_code)]
 
 use super::elf::{Symbol, Symbols};
-use super::{interpreter, quick, types, watch};
+use super::{interpreter, quick, types, watch, Interpreter};
 use crate::arch;
 use crate::event::{self, Change, Outcome, Site, Writer};
-use crate::life;
+use crate::life::{self, Recording};
 use crate::modules::Located;
-use crate::sample;
+use crate::selection;
 use crate::thread::Doing;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use heaptape_shm::entry::{api, kind};
@@ -236,10 +236,48 @@ fn outermost<T>(call: impl FnOnce() -> T) -> Option<T> {
     Some(result)
 }
 
+/// An outermost call of which nothing is recorded, `fresh` being the block that it has returned, if any. What later events go by is kept up all the same: the thread state,
+/// and which blocks hold types.
+#[inline(always)]
+fn pass<const D: usize>(recording: Recording, fresh: Option<(Block, usize)>, site: Site) {
+    let Some(interpreter) = interpreter().filter(|_| D != RAW) else {
+        return;
+    };
+    // SAFETY: thread states are never unmapped; this one is the calling thread's.
+    let own = unsafe { arch::local().thread.get().as_ref() };
+    let calm = match fresh {
+        Some((_, size)) => own.is_some_and(|own| {
+            own.view.is_held_by(interpreter.current()) && (D != OBJ || types::are_idle(own, interpreter, size))
+        }),
+        None => D != OBJ || own.is_none_or(|own| types::are_idle(own, interpreter, 0)),
+    };
+    if !calm {
+        pass_at_length::<D>(recording, interpreter, fresh, site);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn pass_at_length<const D: usize>(
+    recording: Recording,
+    interpreter: &Interpreter,
+    fresh: Option<(Block, usize)>,
+    site: Site,
+) {
+    if let Some(writer) = begin::<D>(recording, site) {
+        if D == OBJ && writer.level == 0 {
+            types::settle_aside(writer, interpreter);
+            if let Some((block, size)) = fresh {
+                types::suspect(writer, interpreter, block as usize, size);
+            }
+        }
+        writer.end();
+    }
+}
+
 /// Begins the event of an outermost call.
 #[inline(always)]
-fn begin<const D: usize>(site: Site) -> Option<Writer> {
-    let recording = life::recording_now()?;
+fn begin<const D: usize>(recording: Recording, site: Site) -> Option<Writer> {
     let writer = event::begin(recording, site)?;
     if D != RAW {
         if let Some(interpreter) = interpreter() {
@@ -255,7 +293,7 @@ fn born<const D: usize>(block: Block, size: usize, site: Site) {
     if block.is_null() {
         return event::failed();
     }
-    if quick::allocated(api_of::<D>(), block as u64, size as u64, site, D != RAW, D == OBJ) {
+    if quick::allocated::<false>(api_of::<D>(), block as u64, size as u64, site, D != RAW, D == OBJ) {
         return;
     }
     born_at_length::<D>(block, size, site);
@@ -263,11 +301,17 @@ fn born<const D: usize>(block: Block, size: usize, site: Site) {
 
 #[inline(never)]
 fn born_at_length<const D: usize>(block: Block, size: usize, site: Site) {
-    if let Some(writer) = begin::<D>(site) {
-        if (size as u64) < writer.recording.options.min_size || !sample::wants(&writer.recording, size as u64) {
-            return writer.end();
-        }
-        sample::born(&writer.recording, block as u64);
+    let Some((recording, now)) = life::going_on() else {
+        return;
+    };
+    if !now || !selection::wants(&recording, size as u64) {
+        return pass::<D>(recording, Some((block, size)), site);
+    }
+    if quick::allocated::<true>(api_of::<D>(), block as u64, size as u64, site, D != RAW, D == OBJ) {
+        return selection::born(&recording, block as u64);
+    }
+    if let Some(writer) = begin::<D>(recording, site) {
+        selection::born(&recording, block as u64);
         let flags = settle::<D>(writer);
         let sent = writer.flagged(kind::ALLOC, api_of::<D>(), flags, [block as u64, size as u64], site);
         if D == OBJ && sent {
@@ -359,20 +403,31 @@ unsafe extern "C" fn realloc_hook<const D: usize>(
         local.doing.set(outer);
         block
     };
-    match begin::<D>(site) {
+    let outcome = |block: &Block| match block.is_null() {
+        true => {
+            event::failed();
+            Outcome::Nothing
+        }
+        false => Outcome::Moved { new: *block as u64 },
+    };
+    if D == OBJ {
+        types::freed(old as usize);
+    }
+    let Some((recording, now)) = life::going_on() else {
+        return call();
+    };
+    let change = now.then(|| Change::of(&recording, old as u64, size as u64)).flatten();
+    let Some(change) = change else {
+        pass::<D>(recording, None, site);
+        let block = call();
+        outcome(&block);
+        return block;
+    };
+    match begin::<D>(recording, site) {
         None => call(),
         Some(writer) => {
             let flags = settle::<D>(writer);
-            let change = Change::of(old as u64, size as u64);
-            let (block, kept) = writer.around(api_of::<D>(), flags, site, change, call, |block| {
-                match block.is_null() {
-                    true => {
-                        event::failed();
-                        Outcome::Nothing
-                    }
-                    false => Outcome::Moved { new: *block as u64 },
-                }
-            });
+            let (block, kept) = writer.around(api_of::<D>(), flags, site, change, call, outcome);
             if D == OBJ && kept {
                 types::born(writer, block as usize, size);
             }
@@ -398,7 +453,7 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
         return free_inside(block, real);
     }
     let site = Site { slot, fp };
-    if !quick::freeing(block as u64, site, D == OBJ) {
+    if !quick::freeing::<false>(block as u64, site, D == OBJ) {
         freeing_at_length::<D>(block, site);
     }
     local.block.set(block as usize);
@@ -408,8 +463,19 @@ unsafe extern "C" fn free_hook<const D: usize>(context: usize, block: Block, slo
 
 #[inline(never)]
 fn freeing_at_length<const D: usize>(block: Block, site: Site) {
-    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
-    if let Some(writer) = recording.and_then(|recording| event::begin(recording, site)) {
+    if D == OBJ {
+        types::freed(block as usize);
+    }
+    let Some((recording, now)) = life::going_on() else {
+        return;
+    };
+    if !now || !selection::dies(&recording, block as u64) {
+        return pass::<D>(recording, None, site);
+    }
+    if quick::freeing::<true>(block as u64, site, D == OBJ) {
+        return;
+    }
+    if let Some(writer) = event::begin(recording, site) {
         let flags = settle::<D>(writer);
         writer.bare_event(kind::FREE, flags, [block as u64]);
     }
@@ -433,7 +499,7 @@ pub fn free_inside(block: Block, real: impl FnOnce()) {
     }
     let slot: usize = 0;
     let site = Site { slot: &slot, fp: 0 };
-    let recording = life::recording_now().filter(|recording| sample::dies(recording, block as u64));
+    let recording = life::recording_now().filter(|recording| selection::dies(recording, block as u64));
     if let Some(writer) = recording.and_then(|recording| event::begin(recording, site)) {
         writer.bare_event(kind::FREE, 0, [block as u64]);
     }

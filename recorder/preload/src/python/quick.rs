@@ -8,14 +8,21 @@ use crate::event::Site;
 use crate::quick::{self, store, Writer, MOST_FRAMES};
 use crate::stack::Rules;
 use heaptape_shm::entry::{kind, Head};
-use heaptape_stacks::weave::Natives;
+use heaptape_stacks::weave::{Fresh, Natives};
 use heaptape_stacks::Capture;
 
 /// Records a new block. `holds`: the caller holds the interpreter's lock. `is_object`: it comes from the object domain. `false`: not done.
 #[inline(always)]
-pub fn allocated(api: u8, block: u64, size: u64, site: Site, holds: bool, is_object: bool) -> bool {
+pub fn allocated<const SELECTED: bool>(
+    api: u8,
+    block: u64,
+    size: u64,
+    site: Site,
+    holds: bool,
+    is_object: bool,
+) -> bool {
     let Some(interpreter) = interpreter() else { return false };
-    let Some(mut writer) = quick::begin(site) else {
+    let Some(mut writer) = quick::begin::<SELECTED>(site) else {
         return false;
     };
     let done = write(&mut writer, interpreter, api, block, size, site, holds, is_object).is_some();
@@ -62,7 +69,10 @@ fn write(
         shared: stack.shared,
         cacheable: true,
     };
-    let (fresh, same) = frames::known(interpreter, &mut own, capture)?;
+    let (fresh, same) = match own.cache.depth() {
+        0 => (Fresh::none(own.strands), true),
+        _ => frames::known(interpreter, &mut own, capture)?,
+    };
     let before = own.cache.list(own.frames).len();
     let natives = Natives {
         frames: own.frames,
@@ -114,9 +124,9 @@ fn write(
 
 /// Records that a block is about to be freed. `false`: not done.
 #[inline(always)]
-pub fn freeing(block: u64, site: Site, is_object: bool) -> bool {
+pub fn freeing<const SELECTED: bool>(block: u64, site: Site, is_object: bool) -> bool {
     let Some(interpreter) = interpreter() else { return false };
-    let Some(mut writer) = quick::begin(site) else {
+    let Some(mut writer) = quick::begin::<SELECTED>(site) else {
         return false;
     };
     let done = write_end(&mut writer, interpreter, block, is_object).is_some();

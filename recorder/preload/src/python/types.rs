@@ -16,7 +16,7 @@ use crate::event::Writer;
 use crate::modules;
 use crate::thread::Thread;
 use core::ffi::{c_char, CStr};
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use heaptape_shm::entry::python::{INLINE_TYPES, NO_TYPE, TYPE_SHIFT};
 use heaptape_shm::entry::{kind, note};
 
@@ -56,13 +56,16 @@ pub struct Types {
     text: (usize, usize),
     /// Whether tables of dictionaries come from the object domain: they hold no object, but are known all the same.
     tables: bool,
+    /// The least bytes of a type made at run time.
+    least: usize,
 }
 
 impl Types {
     /// The types of an interpreter, if it exports what they are found by.
     pub fn of(symbols: &Symbols, layout: &Layout, minor: u32) -> Option<Types> {
+        let type_type = symbols.find(b"PyType_Type")?.address;
         Some(Types {
-            type_type: symbols.find(b"PyType_Type")?.address,
+            type_type,
             unicode_type: symbols.find(b"PyUnicode_Type")?.address,
             two_words: match minor {
                 ..=10 => 0,
@@ -72,6 +75,8 @@ impl Types {
             keys: layout.keys,
             text: layout.text,
             tables: tables::are_objects(minor),
+            // SAFETY: a type object, in the data of the interpreter; the size of its objects stands there from the beginning.
+            least: unsafe { word(type_type + layout::TYPE_SIZE) },
         })
     }
 }
@@ -83,8 +88,11 @@ pub struct Pending {
     size: usize,
 }
 
-/// The thread that was in the object domain last.
+/// The thread that was in the object domain last, among those of recorded events; none, where [`CANDIDATE`] is waiting to be looked at.
 static LATEST: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
+
+/// The latest block that may hold a type, and is not recorded (now, or at all); 0 once it was looked at, or has died.
+static CANDIDATE: AtomicUsize = AtomicUsize::new(0);
 
 /// Pages that hold no type, so that they need not be looked up again.
 static NO_TYPES: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
@@ -119,6 +127,10 @@ pub unsafe fn clear(block: *mut u8, size: usize) {
 /// Memory is about to be unmapped: with an interpreter of its own, a block can go without being freed.
 #[inline]
 pub fn unmapping(address: usize, length: usize) {
+    let candidate = CANDIDATE.load(Ordering::Relaxed);
+    if candidate.wrapping_sub(address) < length {
+        freed(candidate);
+    }
     // SAFETY: thread states are never unmapped; this one is the calling thread's.
     if let Some(own) = unsafe { arch::local().thread.get().as_mut() } {
         if own.pending.block.wrapping_sub(address) < length {
@@ -181,6 +193,9 @@ pub fn settle(writer: Writer, interpreter: &Interpreter) -> u16 {
     let Pending { block, size } = core::mem::take(&mut own.pending);
     if LATEST.load(Ordering::Relaxed) != writer.thread {
         LATEST.store(writer.thread, Ordering::Relaxed);
+        if block != 0 {
+            settle_candidate(writer, interpreter, block, size);
+        }
         return 0;
     }
     let Some(types) = interpreter.types.as_ref().filter(|_| block != 0) else {
@@ -193,6 +208,53 @@ pub fn settle(writer: Writer, interpreter: &Interpreter) -> u16 {
     }
     say(writer, block, number);
     0
+}
+
+/// The same, where no event is at hand: what is to be said is said in an entry of its own.
+#[cold]
+pub fn settle_aside(writer: Writer, interpreter: &Interpreter) {
+    // SAFETY: this thread's own state.
+    let block = unsafe { (*writer.thread).pending.block };
+    if let Some(number) = (settle(writer, interpreter) >> TYPE_SHIFT).checked_sub(1) {
+        say(writer, block, u32::from(number));
+    }
+}
+
+/// Whether nothing is to be done about a block of the domain, of this size, that is not recorded.
+#[inline(always)]
+pub fn are_idle(own: &Thread, interpreter: &Interpreter, size: usize) -> bool {
+    own.pending.block == 0 && interpreter.types.as_ref().is_none_or(|types| size < types.least)
+}
+
+/// A block was allocated that is not recorded: if it is to hold a type, objects of that may be.
+pub fn suspect(writer: Writer, interpreter: &Interpreter, block: usize, size: usize) {
+    if interpreter.types.as_ref().is_some_and(|types| size >= types.least) {
+        // SAFETY: this thread's own state.
+        unsafe { (*writer.thread).pending = Pending { block, size } };
+        LATEST.store(core::ptr::null_mut(), Ordering::Relaxed);
+        CANDIDATE.store(block, Ordering::Relaxed);
+    }
+}
+
+/// A block is about to be freed, recorded or not.
+#[inline(always)]
+pub fn freed(block: usize) {
+    if CANDIDATE.load(Ordering::Relaxed) == block {
+        let _ = CANDIDATE.compare_exchange(block, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// Looks at a block that is not recorded, if it still lives: were it a type, that is known from now on.
+#[cold]
+#[inline(never)]
+fn settle_candidate(writer: Writer, interpreter: &Interpreter, block: usize, size: usize) {
+    let alive = CANDIDATE
+        .compare_exchange(block, 0, Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok();
+    if let Some(types) = interpreter.types.as_ref().filter(|_| alive) {
+        // SAFETY: it was allocated with this size, and not freed since; the lock is held.
+        unsafe { types.number(writer, block, size) };
+    }
 }
 
 #[cold]

@@ -10,6 +10,8 @@ pub const TYPE: usize = 4;
 pub const LENGTH: usize = 8;
 /// In a type.
 pub const TYPE_NAME: usize = 12;
+/// See there: bytes of its objects.
+pub const TYPE_SIZE: usize = 16;
 /// See there.
 pub const TYPE_FLAGS: usize = 84;
 /// See there.

@@ -10,6 +10,8 @@ pub const TYPE: usize = 8;
 pub const LENGTH: usize = 16;
 /// In a type.
 pub const TYPE_NAME: usize = 24;
+/// See there: bytes of its objects.
+pub const TYPE_SIZE: usize = 32;
 /// See there.
 pub const TYPE_FLAGS: usize = 168;
 /// See there.
