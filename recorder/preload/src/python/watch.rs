@@ -12,8 +12,10 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Places of the table, 16 bytes each, touched as they are used.
 const PLACES: usize = 1 << 16;
-/// Places that may be in use before all is forgotten.
+/// Places that may be in use before code is forgotten, or everything.
 const MOST_USED: u32 = PLACES as u32 / 2;
+/// Deaths after which the map of bits is made anew.
+const MOST_DEAD: u32 = 4096;
 /// Bits of the map, a power of two.
 const BITS: usize = 1 << 16;
 
@@ -44,6 +46,10 @@ struct Table {
 
 static TABLE: AtomicPtr<Table> = AtomicPtr::new(core::ptr::null_mut());
 static USED: AtomicU32 = AtomicU32::new(0);
+/// Deaths since the map of bits was made.
+static DEAD: AtomicU32 = AtomicU32::new(0);
+/// The next map of bits, while it is being made.
+static BITS_TO_BE: [AtomicU64; BITS / 64] = [const { AtomicU64::new(0) }; BITS / 64];
 static LOCK: AtomicBool = AtomicBool::new(false);
 static NEXT: AtomicU32 = AtomicU32::new(1);
 /// Numbers whose objects have died, to be given again: whoever goes by a number asks what lives, or what the collector was told last.
@@ -217,17 +223,7 @@ fn is_current(number: u32) -> bool {
 fn insert_value(address: usize, entry: u64) {
     alone(|table| {
         if USED.load(Ordering::Relaxed) >= MOST_USED {
-            // Whatever still lives is met again. Types are met again when they are made, so most are lost; there are never so many.
-            for [key, value] in &table.places {
-                key.store(EMPTY, Ordering::Release);
-                value.store(0, Ordering::Relaxed);
-            }
-            for word in &table.bits {
-                word.store(0, Ordering::Relaxed);
-            }
-            USED.store(0, Ordering::Relaxed);
-            void_frames();
-            STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
+            make_room(table);
         }
         // The first place that is free, unless the address has one already.
         let mut free = None;
@@ -256,6 +252,61 @@ fn insert_value(address: usize, entry: u64) {
     });
 }
 
+/// Forgets all code: what of it still lives is met again, and told again. A type is met only while it is made, so all are forgotten only if they alone are too many.
+#[cold]
+fn make_room(table: &Table) {
+    // From the end, so that the places of what is forgotten are free at once.
+    for index in (0..PLACES).rev() {
+        let [key, value] = &table.places[index];
+        let value = value.load(Ordering::Relaxed);
+        if key.load(Ordering::Relaxed) > GONE && value as u8 == Kind::Code as u8 {
+            // Its number is not spent: another thread may be about to say it.
+            bury(table, index);
+        }
+    }
+    if USED.load(Ordering::Relaxed) >= MOST_USED {
+        for [key, _] in &table.places {
+            key.store(EMPTY, Ordering::Release);
+        }
+        USED.store(0, Ordering::Relaxed);
+        STATES_EPOCH.fetch_add(1, Ordering::AcqRel);
+    }
+    void_frames();
+    renew_bits(table);
+}
+
+/// Takes what stands at a place away. Whoever looks for what may stand behind it must still come by, unless nothing stands there. Only for who is alone.
+fn bury(table: &Table, index: usize) {
+    table.places[index][0].store(GONE, Ordering::Release);
+    DEAD.fetch_add(1, Ordering::Relaxed);
+    let key = |index: usize| &table.places[index % PLACES][0];
+    let mut last = index;
+    while key(last).load(Ordering::Relaxed) == GONE && key(last + 1).load(Ordering::Relaxed) == EMPTY {
+        key(last).store(EMPTY, Ordering::Release);
+        USED.fetch_sub(1, Ordering::Relaxed);
+        last = (last + PLACES - 1) % PLACES;
+    }
+}
+
+/// Takes the bits away that nothing known has set. Those that something known has set stay all the time. Only for who is alone.
+#[cold]
+fn renew_bits(table: &Table) {
+    for word in &BITS_TO_BE {
+        word.store(0, Ordering::Relaxed);
+    }
+    for [key, _] in &table.places {
+        let address = key.load(Ordering::Relaxed);
+        if address > GONE {
+            let (word, mask) = bit(address as usize);
+            BITS_TO_BE[word].fetch_or(mask, Ordering::Relaxed);
+        }
+    }
+    for (word, to_be) in table.bits.iter().zip(&BITS_TO_BE) {
+        word.store(to_be.load(Ordering::Relaxed), Ordering::Release);
+    }
+    DEAD.store(0, Ordering::Relaxed);
+}
+
 /// A block is about to be freed: what was known there lives no more.
 #[inline(always)]
 pub fn forget(block: *mut u8) {
@@ -272,11 +323,12 @@ pub fn forget(block: *mut u8) {
 fn forget_known(address: usize) {
     alone(|table| {
         for step in 0..PLACES {
-            let [key, value] = &table.places[(hash(address) + step) % PLACES];
+            let index = (hash(address) + step) % PLACES;
+            let [key, value] = &table.places[index];
             match key.load(Ordering::Relaxed) {
                 EMPTY => return,
                 found if found == address as u64 => {
-                    key.store(GONE, Ordering::Release);
+                    bury(table, index);
                     let value = value.load(Ordering::Relaxed);
                     let number = (value >> 32) as u32;
                     match value as u8 {
@@ -294,6 +346,9 @@ fn forget_known(address: usize) {
                                 void_frames();
                             }
                         }
+                    }
+                    if DEAD.load(Ordering::Relaxed) >= MOST_DEAD {
+                        renew_bits(table);
                     }
                     return;
                 }
