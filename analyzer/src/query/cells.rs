@@ -3,7 +3,7 @@
 use super::filter::RowFilter;
 use super::tally::{tally, Tallies, Tally};
 use super::{Filter, Grouping};
-use crate::table::{Heap, Item, Level, Moment, Piece};
+use crate::table::{Heap, Item, Level, Moment, Piece, Spread};
 use heaptape_format::ProcessIx;
 
 /// A sum over rows.
@@ -12,11 +12,14 @@ pub(crate) struct Cell {
     pub all: Level,
     /// The part that may have been freed where events are missing.
     pub doubtful: Level,
+    /// How far the bytes may be from the truth.
+    pub spread: Spread,
 }
 
 impl Cell {
     fn add(&mut self, block: Level, is_doubtful: bool) {
         self.all.add(block);
+        self.spread.add(block);
         if is_doubtful {
             self.doubtful.add(block);
         }
@@ -27,6 +30,13 @@ impl Tally for Cell {
     fn merge(&mut self, other: &Cell) {
         self.all.add(other.all);
         self.doubtful.add(other.doubtful);
+        self.spread.merge(&other.spread);
+    }
+}
+
+impl Tally for Spread {
+    fn merge(&mut self, other: &Spread) {
+        self.join(*other);
     }
 }
 
@@ -50,6 +60,30 @@ pub(crate) fn sum_pieces(
         || (),
         |(), item| keep(item).then_some(()),
         |cell: &mut Cell, item, ()| cell.add(heap.level(item), is_doubtful(item.row)),
+    )
+}
+
+/// The spread of what is alive at a moment and was born before another.
+pub(crate) fn spread_of_older(
+    heap: &Heap,
+    moment: &Moment,
+    before: &Moment,
+    filter: &Filter,
+    by: &Grouping,
+) -> Tallies<Spread> {
+    let wanted: RowFilter<'_> = filter.rows(heap);
+    let older = heap.allocations.born_before(before.cut);
+    tally(
+        heap,
+        &heap.candidates(moment.cut),
+        moment.cut.get(),
+        by,
+        || (),
+        |(), item| {
+            let is_older = (item.row as usize) < older;
+            (is_older && wanted.accepts(item) && heap.is_home_alive(item.thread, moment)).then_some(())
+        },
+        |spread: &mut Spread, item, ()| spread.add(heap.level(item)),
     )
 }
 

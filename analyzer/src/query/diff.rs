@@ -1,12 +1,13 @@
 //! What changed between two instants, of one tape or of two.
 
-use super::cells::{sum_live, Cell};
+use super::cells::{spread_of_older, sum_live, Cell};
 use super::stats::{gather, key_fields};
-use super::tally::Tally;
+use super::tally::{gather_tallies, Tally};
 use super::{Grouping, Instant, Key, Query, TypeShare};
 use crate::symbols::Resolver;
-use crate::table::{Heap, Level, Moment};
+use crate::table::{Heap, Level, Moment, Spread};
 use crate::text::Text;
+use hashbrown::HashMap;
 use serde::Serialize;
 
 /// One row: the newer state, and its difference from the older.
@@ -26,6 +27,9 @@ pub struct DiffRow {
     pub count: u64,
     /// Blocks more than in the older one.
     pub count_diff: i64,
+    /// Of estimates from samples: the standard error of the difference in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<u128>,
 }
 
 /// Rows and their sums.
@@ -45,6 +49,9 @@ pub struct DiffReport {
     pub old_total: Level,
     /// Everything in the newer state that the filter accepts.
     pub new_total: Level,
+    /// Of estimates from samples: the standard error of the difference of their bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<u128>,
     /// By type: how much of the older and the newer state has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<[TypeShare; 2]>,
@@ -68,9 +75,20 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
     let types = old_groups.types.zip(new_groups.types);
     let mut rows = Vec::with_capacity(new_groups.by_key.len());
     let (mut old_total, mut new_total) = (Cell::default(), Cell::default());
+    let both = spread_of_both(old, new, query, resolver);
+    let mut both_total = Spread::default();
+    let is_estimate = old.0.scale.is_estimate() || new.0.scale.is_estimate();
+    let error = |old: &Cell, new: &Cell, both: Spread| {
+        let mut spread = old.spread;
+        spread.join(new.spread);
+        is_estimate.then(|| spread.without_both(both).standard_error())
+    };
     let mut compare = |key: Key, function: Option<Text>, before: Cell, after: Cell| {
         old_total.merge(&before);
         new_total.merge(&after);
+        let both = both.get(&key).copied().unwrap_or_default();
+        both_total.join(both);
+        let standard_error = error(&before, &after, both);
         rows.push(DiffRow {
             key,
             function,
@@ -78,6 +96,7 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
             size_diff: after.all.size as i128 - before.all.size as i128,
             count: after.all.count,
             count_diff: after.all.count as i64 - before.all.count as i64,
+            standard_error,
         });
     };
     for (key, (after, function)) in new_groups.by_key {
@@ -115,10 +134,30 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
         by: query.by.clone(),
         old_total: old_total.all,
         new_total: new_total.all,
+        standard_error: error(&old_total, &new_total, both_total),
         types: types.map(<[TypeShare; 2]>::from),
         mapped: [mapped(old), mapped(new)],
         rows,
         omitted_rows,
         omitted_size_diff,
     }
+}
+
+/// The spread of the blocks that both states of one tape have.
+fn spread_of_both(
+    old: (&Heap, &Moment),
+    new: (&Heap, &Moment),
+    query: &Query,
+    resolver: &dyn Resolver,
+) -> HashMap<Key, Spread> {
+    if !std::ptr::eq(old.0, new.0) || !old.0.scale.is_estimate() {
+        return HashMap::new();
+    }
+    let (first, last) = match old.1.cut < new.1.cut {
+        true => (old.1, new.1),
+        false => (new.1, old.1),
+    };
+    let tallies = spread_of_older(new.0, last, first, &query.filter, &query.by);
+    let by_key = gather_tallies(new.0, &tallies, query, resolver, false, |_, _, _, _| true);
+    by_key.into_iter().map(|(key, (spread, _))| (key, spread)).collect()
 }

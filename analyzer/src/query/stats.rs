@@ -77,6 +77,9 @@ pub struct Row {
     /// The part that may have been freed where events are missing.
     #[serde(skip_serializing_if = "is_nothing")]
     pub unknown_after_gap: Level,
+    /// Of an estimate from a sample: the standard error of its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<u128>,
 }
 
 pub(super) fn is_nothing(level: &Level) -> bool {
@@ -119,6 +122,9 @@ pub struct Statistics {
     pub total: Level,
     /// The part of it that may have been freed where events are missing.
     pub unknown_after_gap: Level,
+    /// Of an estimate from a sample: the standard error of its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standard_error: Option<u128>,
     /// By type: how much of it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<TypeShare>,
@@ -157,6 +163,7 @@ pub(super) fn gather(heap: &Heap, cells: &Cells, query: &Query, resolver: &dyn R
 
 /// Rows out of groups: sorted, cut to the number asked for, summed.
 pub(super) fn statistics(heap: &Heap, at: &Moment, groups: Groups, query: &Query) -> Statistics {
+    let error = |cell: &Cell| heap.scale.is_estimate().then(|| cell.spread.standard_error());
     let mut total = Cell::default();
     let mut rows: Vec<Row> = Vec::with_capacity(groups.by_key.len());
     for (key, (cell, function)) in groups.by_key {
@@ -167,6 +174,7 @@ pub(super) fn statistics(heap: &Heap, at: &Moment, groups: Groups, query: &Query
             size: cell.all.size,
             count: cell.all.count,
             unknown_after_gap: cell.doubtful,
+            standard_error: error(&cell),
         });
     }
     rows.sort_unstable_by(|a, b| (b.size, b.count, &b.key).cmp(&(a.size, a.count, &a.key)));
@@ -192,6 +200,7 @@ pub(super) fn statistics(heap: &Heap, at: &Moment, groups: Groups, query: &Query
         by: query.by.clone(),
         total: total.all,
         unknown_after_gap: total.doubtful,
+        standard_error: error(&total),
         types: groups.types,
         suppressions: Vec::new(),
         mapped: super::snapshot::mapped_level(heap, at),

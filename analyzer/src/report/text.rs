@@ -48,7 +48,8 @@ pub fn text_statistics(report: &Statistics, title: &str, options: TextOptions) -
     if let Some(until) = &report.born_until {
         let _ = writeln!(text, "born before {}", text_instant(until));
     }
-    let _ = writeln!(text, "total: {}", level(report.total, units));
+    let error = standard_error(report.standard_error, units);
+    let _ = writeln!(text, "total: {}{error}", level(report.total, units));
     if report.unknown_after_gap.count > 0 {
         let _ = writeln!(
             text,
@@ -130,8 +131,16 @@ fn text_row(row: &Row, options: TextOptions, text: &mut String) {
             unknown.count
         );
     }
+    text.push_str(&standard_error(row.standard_error, units));
     text.push('\n');
     row_details(&row.key, options, text);
+}
+
+/// How sure an estimate is, behind it.
+fn standard_error(error: Option<u128>, units: Units) -> String {
+    error.map_or(String::new(), |error| {
+        format!(", standard error={}", format_size(error, units))
+    })
 }
 
 /// What belongs below the line of a row.
@@ -170,13 +179,14 @@ pub fn text_diff(report: &DiffReport, options: TextOptions) -> String {
     let (old, new) = (report.old_total, report.new_total);
     let _ = writeln!(
         text,
-        "total: {}",
+        "total: {}{}",
         changed(
             new,
             new.size as i128 - old.size as i128,
             new.count as i64 - old.count as i64,
             units
-        )
+        ),
+        standard_error(report.standard_error, units)
     );
     let [old, new] = report.mapped;
     let _ = writeln!(
@@ -199,7 +209,8 @@ pub fn text_diff(report: &DiffReport, options: TextOptions) -> String {
             size: *size,
             count: *count,
         };
-        let _ = writeln!(text, "{key}: {}", changed(level, *size_diff, *count_diff, units));
+        let error = standard_error(row.standard_error, units);
+        let _ = writeln!(text, "{key}: {}{error}", changed(level, *size_diff, *count_diff, units));
         source(key.source(), "    ", &mut text);
         traceback(key, options, &mut text);
     }

@@ -34,7 +34,7 @@ pub use inherited::{InheritedDeath, Lineage};
 pub(crate) use lives::{column_of, Alike, Lives, GROUP_BYTES, MOST_GROUPS};
 pub use lives::{LIFETIME_BOUNDS, LIFETIME_COLUMNS};
 pub use mappings::{MappingKind, MappingRow, Mappings};
-pub use scale::Scale;
+pub use scale::{Scale, Spread};
 pub use store::Store;
 pub(crate) use store::{Atomics, Storage};
 pub(crate) use strata::{Strata, Stratum, STRATA};

@@ -9,6 +9,40 @@ use super::Level;
 /// A row stands for no more blocks than this. So the sums of all rows, of which there are fewer than 2^32, fit into their numbers whatever a tape says.
 pub(super) const MOST_BLOCKS: u64 = u32::MAX as u64;
 
+/// How far an estimate may be from the truth: the sum of what each recorded block adds to its variance, in square bytes.
+///
+/// A block that stands for `k` has `k (k - 1)` times its size squared, which is without bias where it is recorded with probability `1 / k` (Horvitz and Thompson, 1952). So
+/// blocks of which everything was recorded add nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread(u128);
+
+impl Spread {
+    /// Adds what one recorded block stands for.
+    #[inline]
+    pub fn add(&mut self, block: Level) {
+        if block.count > 1 {
+            let more = u128::from(block.count - 1);
+            let square = block.size.saturating_mul(block.size / u128::from(block.count));
+            self.0 = self.0.saturating_add(square.saturating_mul(more));
+        }
+    }
+
+    /// Adds another sum.
+    pub fn join(&mut self, other: Spread) {
+        self.0 = self.0.saturating_add(other.0);
+    }
+
+    /// Takes away what both of two estimates have, from the sum of theirs: in their difference it is not.
+    pub fn without_both(self, both: Spread) -> Spread {
+        Spread(self.0.saturating_sub(both.0.saturating_mul(2)))
+    }
+
+    /// The standard error, in bytes.
+    pub fn standard_error(self) -> u128 {
+        self.0.isqrt()
+    }
+}
+
 /// What a row counts for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
@@ -90,6 +124,32 @@ mod tests {
         let largest = u128::from(u64::MAX) * u128::from(MOST_BLOCKS);
         assert!(largest.checked_mul(u128::from(rows)).is_some());
         assert!(scale.level(7, u64::MAX).size <= largest);
+    }
+
+    #[test]
+    fn the_spread_is_that_of_many_recordings() {
+        // Blocks of some sizes, recorded again and again as a recorder draws.
+        let scale = Scale::new(Some(4096));
+        let sizes: Vec<u64> = (0..400).map(|index| [16, 100, 1000, 5000][index % 4]).collect();
+        let truth: f64 = sizes.iter().map(|size| *size as f64).sum();
+        let (recordings, mut row, mut squares, mut told) = (4000, 0u32, 0.0, 0.0);
+        for _ in 0..recordings {
+            let (mut sum, mut spread) = (0.0, Spread::default());
+            for size in &sizes {
+                row += 1;
+                if uniform(row.wrapping_mul(2_654_435_761)) < 1.0 - (-(*size as f64) / 4096.0).exp() {
+                    let level = scale.level(row, *size);
+                    sum += level.size as f64;
+                    spread.add(level);
+                }
+            }
+            squares += (sum - truth).powi(2) / f64::from(recordings);
+            told += (spread.standard_error() as f64).powi(2) / f64::from(recordings);
+        }
+        assert!((told / squares - 1.0).abs() < 0.1, "{told} {squares}");
+        let mut nothing = Spread::default();
+        nothing.add(Level { size: 100, count: 1 });
+        assert_eq!(nothing.standard_error(), 0);
     }
 
     #[test]
