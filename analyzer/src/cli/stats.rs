@@ -136,11 +136,19 @@ fn freed(args: &SnapshotArgs, query: &Query) -> Result<(), Failure> {
     let mut notes = check(&heap, &args.query.scope.reading)?;
     let (report, others) = query::freed(&heap, &Tape::open(&file)?, query, &*resolver(&args.query.scope)?)?;
     trust(&heap)?;
-    if others.count > 0 {
-        let note = format!(
+    let more = (others.count > 0).then(|| {
+        format!(
             "{}: {} more block(s) of {} bytes in all were freed, of stacks that were not kept apart",
             heap.name, others.count, others.size
-        );
+        )
+    });
+    let sampled = heap.scale.is_estimate().then(|| {
+        format!(
+            "{}: of what was freed before full history begins these are the sampled blocks themselves, no estimates of all",
+            heap.name
+        )
+    });
+    for note in more.into_iter().chain(sampled) {
         anstream::eprintln!("warning: {}", escape_message(&note));
         notes.push(note);
     }

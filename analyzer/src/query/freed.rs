@@ -55,5 +55,11 @@ pub fn freed(
         count: folded.other_blocks,
     };
     let groups = gather(heap, &cells, query, resolver);
-    Ok((statistics(heap, &heap.start(), groups, query), others))
+    let mut report = statistics(heap, &heap.start(), groups, query);
+    // Of a sample, these are the blocks that were recorded, whose sizes are not known one by one.
+    report.standard_error = None;
+    for row in &mut report.rows {
+        row.standard_error = None;
+    }
+    Ok((report, others))
 }
