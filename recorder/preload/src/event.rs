@@ -211,15 +211,15 @@ impl Writer {
 
     /// This thread's ring.
     #[inline(always)]
-    fn ring<'a>(self) -> &'a mut Level {
+    fn ring<'a>(self) -> Option<&'a mut Level> {
         // SAFETY: this thread's own state; a signal handler that interrupts us writes at another level.
-        unsafe { &mut (*self.thread).levels[self.level as usize % LEVELS] }
+        unsafe { (*self.thread).level(self.level as usize) }
     }
 
     /// Finds room in the ring, waiting for it as the options say. `None`: the event is lost, and counted.
     #[inline(always)]
     pub fn room(self, words: usize) -> Option<&'static [AtomicU64]> {
-        let ring = self.ring();
+        let ring = self.ring()?;
         match ring
             .producer
             .reserve(&self.recording.segment, self.slot, ring.index, words)
@@ -233,7 +233,7 @@ impl Writer {
     #[inline(never)]
     fn wait_for_room(self, words: usize) -> Option<&'static [AtomicU64]> {
         let control = self.recording.segment.control();
-        let ring = self.ring();
+        let ring = self.ring()?;
         let mut found = None;
         if !self.recording.options.on_full_drop && words <= self.recording.segment.chunk_words() {
             control.waiters.fetch_add(1, Ordering::SeqCst);
@@ -275,7 +275,9 @@ impl Writer {
     /// Lets the collector see what was stored in the room found last.
     #[inline(always)]
     pub fn publish(self, words: usize) {
-        self.ring().producer.publish(words);
+        if let Some(ring) = self.ring() {
+            ring.producer.publish(words);
+        }
     }
 
     /// The stamp of now: after everything that this thread has seen, before everything that it does. An allocation must not seem older than the free

@@ -76,11 +76,11 @@ impl Writer {
     /// Writes that a block is about to be freed. `None`: there is no room at hand.
     #[inline(always)]
     pub fn free(&mut self, block: u64, flags: u16) -> Option<()> {
-        let room = self.thread.levels[0].producer.at_hand(self.slot, 3)?;
+        let room = self.thread.own.producer.at_hand(self.slot, 3)?;
         store(room, 0, bare_head(kind::FREE, 0, flags).pack());
         store(room, 1, self.stamp());
         store(room, 2, block);
-        self.thread.levels[0].producer.publish(3);
+        self.thread.own.producer.publish(3);
         Some(())
     }
 }
@@ -119,7 +119,7 @@ fn write_allocation(writer: &mut Writer, api: u8, block: u64, size: u64, site: S
         return None;
     }
     let words = 4 + push;
-    let room = writer.thread.levels[0].producer.at_hand(writer.slot, words)?;
+    let room = writer.thread.own.producer.at_hand(writer.slot, words)?;
     let head = Head {
         kind: kind::ALLOC,
         api,
@@ -136,7 +136,7 @@ fn write_allocation(writer: &mut Writer, api: u8, block: u64, size: u64, site: S
         let frame = unsafe { *frames.add(stack.first + index) };
         store(room, 4 + index, frame.return_address() as u64);
     }
-    writer.thread.levels[0].producer.publish(words);
+    writer.thread.own.producer.publish(words);
     // SAFETY: the same memory.
     unsafe { writer.thread.stack().0.keep_quick(frames, capacity, stack) };
     Some(())

@@ -9,6 +9,7 @@ use crate::python::frames::View;
 use crate::python::types::Pending;
 use crate::{arch, real, sys};
 use core::cell::Cell;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use heaptape_shm::ring::Producer;
 use heaptape_shm::slot::{life as slot_life, IDLE};
@@ -19,8 +20,8 @@ use heaptape_stacks::{Frame, StackCache, Strand, Weave};
 pub const LEVELS: usize = 4;
 /// Threads of one process that can record at a time.
 const MOST_THREADS: usize = 16384;
-/// Threads with memory of their own for a cached stack; the others walk every stack in full, in borrowed memory.
-const MOST_CACHES: u32 = 512;
+/// Threads with memory of their own for a cached stack; the others walk every stack in full, in borrowed memory. So many that all that 10,000 threads take is below 4 MiB.
+const MOST_CACHES: u32 = 448;
 /// First size of that memory.
 const FIRST_FRAMES_BYTES: usize = 4096;
 /// And its last.
@@ -98,14 +99,27 @@ impl Level {
     };
 }
 
+/// A writer for events that interrupt another one; zeroed memory is one that was not claimed.
+struct Nested {
+    claimed: bool,
+    level: MaybeUninit<Level>,
+}
+
+/// The writers of one thread for nested events. They lie apart from the thread's state, since hardly any thread has one.
+type NestedLevels = [Nested; LEVELS - 1];
+
 /// State of one thread, in memory that never moves.
 pub struct Thread {
     /// Generation of the process it belongs to; 0 when free.
     generation: AtomicU32,
     /// Its thread id.
     pub tid: u32,
-    /// Its writers, by nesting level.
-    pub levels: [Level; LEVELS],
+    /// Its writer.
+    pub own: Level,
+    /// Those for nested events; null until it has a place in the pool.
+    nested: *mut NestedLevels,
+    /// Some of them were claimed.
+    has_nested: bool,
     /// Its cached stack.
     pub cache: StackCache,
     frames: *mut Frame,
@@ -134,14 +148,17 @@ pub struct Woven<'a> {
 }
 
 static POOL: AtomicPtr<Thread> = AtomicPtr::new(core::ptr::null_mut());
+static NESTED: AtomicPtr<NestedLevels> = AtomicPtr::new(core::ptr::null_mut());
 static NEXT: AtomicU32 = AtomicU32::new(0);
 static CACHES: AtomicU32 = AtomicU32::new(0);
 
 /// Maps the memory for thread states (touched only as it is used). `false` when there is none.
 pub fn prepare() -> bool {
-    let memory = sys::memory(MOST_THREADS * core::mem::size_of::<Thread>());
-    POOL.store(memory as *mut Thread, Ordering::Release);
-    !memory.is_null()
+    let threads = sys::memory(MOST_THREADS * core::mem::size_of::<Thread>());
+    let nested = sys::memory(MOST_THREADS * core::mem::size_of::<NestedLevels>());
+    NESTED.store(nested as *mut NestedLevels, Ordering::Release);
+    POOL.store(threads as *mut Thread, Ordering::Release);
+    !threads.is_null() && !nested.is_null()
 }
 
 /// In a forked child: the parent's threads are not here.
@@ -157,10 +174,31 @@ impl Thread {
     /// The slot of a level, if it is still this thread's.
     #[inline(always)]
     pub fn slot(&self, level: usize) -> Option<&'static ThreadSlot> {
-        let level = &self.levels[level % LEVELS];
+        let level = match level {
+            0 => &self.own,
+            level => self.nested(level)?,
+        };
         level
             .slot
             .filter(|slot| slot.generation.load(Ordering::Relaxed) == level.generation)
+    }
+
+    /// The writer of a level.
+    #[inline(always)]
+    pub fn level(&mut self, level: usize) -> Option<&mut Level> {
+        match level {
+            0 => Some(&mut self.own),
+            level => self.nested(level),
+        }
+    }
+
+    /// The writer of a level above 0, if it was claimed.
+    #[allow(clippy::mut_from_ref)]
+    fn nested(&self, level: usize) -> Option<&mut Level> {
+        // SAFETY: of this thread alone, in mapped memory that was zeroed; a handler touches only the writer of its own level.
+        let nested = unsafe { self.nested.as_mut() }?.get_mut(level - 1)?;
+        // SAFETY: written before it was said to be claimed.
+        nested.claimed.then(|| unsafe { nested.level.assume_init_mut() })
     }
 
     /// Belongs to this process, not to the one it was forked from.
@@ -239,13 +277,25 @@ impl Thread {
             recording.segment.control().lost_no_slot.fetch_add(1, Ordering::Relaxed);
             return false;
         };
-        self.levels[level % LEVELS] = Level {
+        let claimed = Level {
             index,
             slot: Some(slot),
             generation: slot.generation.load(Ordering::Relaxed),
             producer: Producer::new(),
         };
-        true
+        if level == 0 {
+            self.own = claimed;
+            return true;
+        }
+        self.has_nested = true;
+        // SAFETY: as in `nested`.
+        let place = unsafe { self.nested.as_mut() }.and_then(|nested| nested.get_mut(level - 1));
+        place
+            .map(|place| {
+                place.level.write(claimed);
+                place.claimed = true;
+            })
+            .is_some()
     }
 }
 
@@ -285,7 +335,14 @@ pub fn attach(recording: &Recording, local: &Local) -> Option<&'static mut Threa
         return None;
     };
     thread.tid = tid;
-    thread.levels = [Level::NONE; LEVELS];
+    thread.own = Level::NONE;
+    if core::mem::take(&mut thread.has_nested) {
+        // Those of whoever had this state before.
+        // SAFETY: as in `Thread::nested`.
+        for nested in unsafe { thread.nested.as_mut() }.into_iter().flatten() {
+            nested.claimed = false;
+        }
+    }
     thread.cache = StackCache::new(low, high, recording.options.depth());
     thread.weave.forget();
     thread.view = View::default();
@@ -330,6 +387,7 @@ fn take(recording: &Recording) -> Option<&'static mut Thread> {
                 .compare_exchange(seen, CHANGING_HANDS, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
+            thread.nested = NESTED.load(Ordering::Acquire).wrapping_add(index);
             thread.generation.store(generation, Ordering::Release);
             return Some(thread);
         }

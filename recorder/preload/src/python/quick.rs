@@ -88,7 +88,7 @@ fn write(
         return None;
     }
     let words = 4 + plan.push;
-    let room = writer.thread.levels[0].producer.at_hand(writer.slot, words)?;
+    let room = writer.thread.own.producer.at_hand(writer.slot, words)?;
     let head = Head {
         kind: kind::ALLOC,
         api,
@@ -111,7 +111,7 @@ fn write(
             store(room, 4 + index, word);
         }
     }
-    writer.thread.levels[0].producer.publish(words);
+    writer.thread.own.producer.publish(words);
     // SAFETY: the same memory.
     unsafe { own.cache.keep_quick(list, capacity, stack) };
     own.weave.keep(own.strands, plan.fresh);
