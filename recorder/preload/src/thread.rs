@@ -176,7 +176,8 @@ impl Thread {
     pub fn slot(&self, level: usize) -> Option<&'static ThreadSlot> {
         let level = match level {
             0 => &self.own,
-            level => self.nested(level)?,
+            // SAFETY: of this thread alone, and a handler touches only the writer of its own level.
+            level => unsafe { &*self.nested(level)? },
         };
         level
             .slot
@@ -188,17 +189,16 @@ impl Thread {
     pub fn level(&mut self, level: usize) -> Option<&mut Level> {
         match level {
             0 => Some(&mut self.own),
-            level => self.nested(level),
+            // SAFETY: as in `slot`.
+            level => self.nested(level).map(|level| unsafe { &mut *level }),
         }
     }
 
-    /// The writer of a level above 0, if it was claimed.
-    #[allow(clippy::mut_from_ref)]
-    fn nested(&self, level: usize) -> Option<&mut Level> {
-        // SAFETY: of this thread alone, in mapped memory that was zeroed; a handler touches only the writer of its own level.
+    /// The writer of a level above 0, if it was claimed: it has been written then.
+    fn nested(&self, level: usize) -> Option<*mut Level> {
+        // SAFETY: mapped memory that was zeroed; otherwise as in `slot`.
         let nested = unsafe { self.nested.as_mut() }?.get_mut(level - 1)?;
-        // SAFETY: written before it was said to be claimed.
-        nested.claimed.then(|| unsafe { nested.level.assume_init_mut() })
+        nested.claimed.then_some(nested.level.as_mut_ptr())
     }
 
     /// Belongs to this process, not to the one it was forked from.
@@ -288,7 +288,7 @@ impl Thread {
             return true;
         }
         self.has_nested = true;
-        // SAFETY: as in `nested`.
+        // SAFETY: as in `nested`, and of no other level.
         let place = unsafe { self.nested.as_mut() }.and_then(|nested| nested.get_mut(level - 1));
         place
             .map(|place| {
