@@ -30,13 +30,7 @@ impl Tally for Cell {
     fn merge(&mut self, other: &Cell) {
         self.all.add(other.all);
         self.doubtful.add(other.doubtful);
-        self.spread.merge(&other.spread);
-    }
-}
-
-impl Tally for Spread {
-    fn merge(&mut self, other: &Spread) {
-        self.join(*other);
+        self.spread.join(other.spread);
     }
 }
 
@@ -63,27 +57,17 @@ pub(crate) fn sum_pieces(
     )
 }
 
-/// The spread of what is alive at a moment and was born before another.
-pub(crate) fn spread_of_older(
-    heap: &Heap,
-    moment: &Moment,
-    before: &Moment,
-    filter: &Filter,
-    by: &Grouping,
-) -> Tallies<Spread> {
+/// Sums what is alive at a moment and was born before another.
+pub(crate) fn sum_older(heap: &Heap, moment: &Moment, before: &Moment, filter: &Filter, by: &Grouping) -> Cells {
     let wanted: RowFilter<'_> = filter.rows(heap);
     let older = heap.allocations.born_before(before.cut);
-    tally(
+    sum_pieces(
         heap,
         &heap.candidates(moment.cut),
         moment.cut.get(),
         by,
-        || (),
-        |(), item| {
-            let is_older = (item.row as usize) < older;
-            (is_older && wanted.accepts(item) && heap.is_home_alive(item.thread, moment)).then_some(())
-        },
-        |spread: &mut Spread, item, ()| spread.add(heap.level(item)),
+        |item| (item.row as usize) < older && wanted.accepts(item) && heap.is_home_alive(item.thread, moment),
+        |row| heap.is_doubtful(row, moment),
     )
 }
 

@@ -1,8 +1,8 @@
 //! What changed between two instants, of one tape or of two.
 
-use super::cells::{spread_of_older, sum_live, Cell};
+use super::cells::{sum_live, sum_older, Cell};
 use super::stats::{gather, key_fields};
-use super::tally::{gather_tallies, Tally};
+use super::tally::Tally;
 use super::{Grouping, Instant, Key, Query, TypeShare};
 use crate::symbols::Resolver;
 use crate::table::{Heap, Level, Moment, Spread};
@@ -75,7 +75,7 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
     let types = old_groups.types.zip(new_groups.types);
     let mut rows = Vec::with_capacity(new_groups.by_key.len());
     let (mut old_total, mut new_total) = (Cell::default(), Cell::default());
-    let both = spread_of_both(old, new, query, resolver);
+    let both = both_have(old, new, query, resolver);
     let mut both_total = Spread::default();
     let is_estimate = old.0.scale.is_estimate() || new.0.scale.is_estimate();
     let error = |old: &Cell, new: &Cell, both: Spread| {
@@ -86,7 +86,7 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
     let mut compare = |key: Key, function: Option<Text>, before: Cell, after: Cell| {
         old_total.merge(&before);
         new_total.merge(&after);
-        let both = both.get(&key).copied().unwrap_or_default();
+        let both = both.get(&key).map(|(cell, _)| cell.spread).unwrap_or_default();
         both_total.join(both);
         let standard_error = error(&before, &after, both);
         rows.push(DiffRow {
@@ -143,13 +143,13 @@ pub fn diff(old: (&Heap, &Moment), new: (&Heap, &Moment), query: &Query, resolve
     }
 }
 
-/// The spread of the blocks that both states of one tape have.
-fn spread_of_both(
+/// The blocks that both states of one tape have, if it is of a sample.
+fn both_have(
     old: (&Heap, &Moment),
     new: (&Heap, &Moment),
     query: &Query,
     resolver: &dyn Resolver,
-) -> HashMap<Key, Spread> {
+) -> HashMap<Key, (Cell, Option<Text>)> {
     if !std::ptr::eq(old.0, new.0) || !old.0.scale.is_estimate() {
         return HashMap::new();
     }
@@ -157,7 +157,6 @@ fn spread_of_both(
         true => (old.1, new.1),
         false => (new.1, old.1),
     };
-    let tallies = spread_of_older(new.0, last, first, &query.filter, &query.by);
-    let by_key = gather_tallies(new.0, &tallies, query, resolver, false, |_, _, _, _| true);
-    by_key.into_iter().map(|(key, (spread, _))| (key, spread)).collect()
+    let cells = sum_older(new.0, last, first, &query.filter, &query.by);
+    gather(new.0, &cells, query, resolver).by_key
 }

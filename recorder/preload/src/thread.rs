@@ -196,9 +196,15 @@ impl Thread {
 
     /// The writer of a level above 0, if it was claimed: it has been written then.
     fn nested(&self, level: usize) -> Option<*mut Level> {
-        // SAFETY: mapped memory that was zeroed; otherwise as in `slot`.
-        let nested = unsafe { self.nested.as_mut() }?.get_mut(level - 1)?;
+        // SAFETY: as in `slot`.
+        let nested = unsafe { &mut *self.nested_place(level)? };
         nested.claimed.then_some(nested.level.as_mut_ptr())
+    }
+
+    /// Where the writer of a level above 0 lies, claimed or not.
+    fn nested_place(&self, level: usize) -> Option<*mut Nested> {
+        // SAFETY: mapped memory that was zeroed; otherwise as in `slot`.
+        Some(unsafe { self.nested.as_mut() }?.get_mut(level - 1)?)
     }
 
     /// Belongs to this process, not to the one it was forked from.
@@ -288,14 +294,14 @@ impl Thread {
             return true;
         }
         self.has_nested = true;
-        // SAFETY: as in `nested`, and of no other level.
-        let place = unsafe { self.nested.as_mut() }.and_then(|nested| nested.get_mut(level - 1));
-        place
-            .map(|place| {
-                place.level.write(claimed);
-                place.claimed = true;
-            })
-            .is_some()
+        let Some(place) = self.nested_place(level) else {
+            return false;
+        };
+        // SAFETY: as in `slot`.
+        let place = unsafe { &mut *place };
+        place.level.write(claimed);
+        place.claimed = true;
+        true
     }
 }
 

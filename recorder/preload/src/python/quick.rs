@@ -11,6 +11,12 @@ use heaptape_shm::entry::{kind, Head};
 use heaptape_stacks::weave::{Fresh, Natives};
 use heaptape_stacks::Capture;
 
+/// As [`quick::begin`], where there is an interpreter.
+#[inline(always)]
+fn begin<const SELECTED: bool>(site: Site) -> Option<(&'static Interpreter, Writer)> {
+    Some((interpreter()?, quick::begin::<SELECTED>(site)?))
+}
+
 /// Records a new block. `holds`: the caller holds the interpreter's lock. `is_object`: it comes from the object domain. `false`: not done.
 #[inline(always)]
 pub fn allocated<const SELECTED: bool>(
@@ -21,8 +27,7 @@ pub fn allocated<const SELECTED: bool>(
     holds: bool,
     is_object: bool,
 ) -> bool {
-    let Some(interpreter) = interpreter() else { return false };
-    let Some(mut writer) = quick::begin::<SELECTED>(site) else {
+    let Some((interpreter, mut writer)) = begin::<SELECTED>(site) else {
         return false;
     };
     let done = write(&mut writer, interpreter, api, block, size, site, holds, is_object).is_some();
@@ -125,8 +130,7 @@ fn write(
 /// Records that a block is about to be freed. `false`: not done.
 #[inline(always)]
 pub fn freeing<const SELECTED: bool>(block: u64, site: Site, is_object: bool) -> bool {
-    let Some(interpreter) = interpreter() else { return false };
-    let Some(mut writer) = quick::begin::<SELECTED>(site) else {
+    let Some((interpreter, mut writer)) = begin::<SELECTED>(site) else {
         return false;
     };
     let done = write_end(&mut writer, interpreter, block, is_object).is_some();
